@@ -1,0 +1,1 @@
+"""Corpora, one a file. To add yours read README.md beside this file."""

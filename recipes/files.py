@@ -1,0 +1,93 @@
+"""Your own text: two parallel files by their prefix, or one .tsv or .jsonl; each may be gzip."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from seq2seq.data.lines import read_lines
+from seq2seq.data.recipe import Corpus, Pair, Provenance, find_side, make_split, parallel_pairs, record_file
+from seq2seq.errors import ConfigProblem, DataProblem
+
+Paths = str | list[str] | None
+
+
+@dataclass(frozen=True)
+class Files:
+    """`train=corpus/train` reads corpus/train.en and corpus/train.de for source=en, target=de. A list mixes corpora.
+
+    A path that ends in .tsv has the source in the first column and the target in the second; one that ends in .jsonl
+    has an object a line with the languages (or `source` and `target`) as keys.
+    """
+
+    source: str
+    target: str
+    train: Paths = None
+    validation: Paths = None
+    test: Paths = None
+    licence: str = "not stated"
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        import datasets
+
+        loaded, files, notes = {}, [], []
+        for split in splits:
+            given = getattr(self, split)
+            if given is None:
+                if split == "test" and len(splits) > 1:
+                    continue
+                raise ConfigProblem(f"recipe.{split} is not set", f"recipe.{split}=corpus/{split} reads corpus/{split}.{self.source} and corpus/{split}.{self.target}")
+            paths = [Path(path) for path in ([given] if isinstance(given, str) else given)]
+            loaded[split], said = make_split(chain.from_iterable(self._pairs(path) for path in paths), split)
+            files += [record_file(file) for path in paths for file in self._files(path)]
+            notes += said
+        provenance = Provenance("files of the user", self.licence, tuple(files), tuple(notes))
+        return Corpus(datasets.DatasetDict(loaded), self.source, self.target, provenance)
+
+    def _files(self, path: Path) -> list[Path]:
+        if _is_table(path):
+            return [path]
+        sides = [find_side(path, language) for language in (self.source, self.target)]
+        for language, side in zip((self.source, self.target), sides, strict=True):
+            if side is None:
+                raise DataProblem(
+                    f"there is no file {path}.{language}, nor {path}.{language}.gz",
+                    f"give the part before the language: PREFIX for PREFIX.{self.source} and PREFIX.{self.target}",
+                )
+        return [side for side in sides if side is not None]
+
+    def _pairs(self, path: Path) -> Iterator[Pair]:
+        files = self._files(path)
+        if len(files) == 2:
+            yield from parallel_pairs(*files)
+        elif ".jsonl" in path.suffixes:
+            yield from self._json_pairs(path)
+        else:
+            yield from _tab_pairs(path)
+
+    def _json_pairs(self, path: Path) -> Iterator[Pair]:
+        for number, line in enumerate(read_lines(path), start=1):
+            try:
+                record = json.loads(line)
+                record = record.get("translation", record)
+                source = record[self.source] if self.source in record else record["source"]
+                target = record[self.target] if self.target in record else record["target"]
+            except (ValueError, AttributeError, KeyError, TypeError):
+                raise DataProblem(
+                    f"{path}:{number}: expected an object with the keys '{self.source}' and '{self.target}' (or 'source' and 'target'), got {line[:80]}",
+                    "mend the line or rename the keys",
+                ) from None
+            yield source, target
+
+
+def _tab_pairs(path: Path) -> Iterator[Pair]:
+    for number, line in enumerate(read_lines(path), start=1):
+        columns = line.split("\t")
+        if len(columns) != 2:
+            raise DataProblem(f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}", "mend the line; text cannot hold a tab here")
+        yield columns[0], columns[1]
+
+
+def _is_table(path: Path) -> bool:
+    return bool({".tsv", ".jsonl"} & set(path.suffixes[-2:]))

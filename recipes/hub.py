@@ -1,0 +1,85 @@
+"""Any data set of the Hugging Face hub with a `translation` column or two text columns; also a local copy of one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.data.download import cache_folder
+from seq2seq.data.recipe import Corpus, Provenance
+from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Hub:
+    """`name` is a data set of the hub, `owner/name`, or a local folder that `datasets.load_dataset` can read."""
+
+    source: str
+    target: str
+    name: str
+    subset: str | None = None
+    """The hub calls it a configuration."""
+    revision: str | None = None
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+    source_column: str | None = None
+    """For data sets with two text columns; unset: the language codes, in a `translation` column or as columns."""
+    target_column: str | None = None
+    licence: str = "see the data set's card"
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        columns = (self.source_column, self.target_column)
+        names = {"train": self.train, "validation": self.validation, "test": self.test}
+        return hub_corpus(self.name, self.subset, self.revision, (self.source, self.target), {s: names[s] for s in splits}, self.licence, columns)
+
+
+def hub_corpus(
+    name: str,
+    subset: str | None,
+    revision: str | None,
+    languages: tuple[str, str],
+    splits: Mapping[str, str],
+    licence: str,
+    columns: tuple[str | None, str | None] = (None, None),
+) -> Corpus:
+    """A corpus from the hub. `splits` maps our names to the data set's."""
+    import datasets
+
+    try:
+        loaded: Any = {ours: datasets.load_dataset(name, subset, split=theirs, revision=revision, cache_dir=str(cache_folder("hub"))) for ours, theirs in splits.items()}
+    except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
+        raise MachineProblem(f"cannot load the data set '{name}' ({error})", "check the name and the network; a local folder may stand in for the name") from None
+    except ValueError as error:
+        raise ConfigProblem(f"the data set '{name}' cannot be loaded so: {error}", "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test") from None
+    cleaned, notes = {}, []
+    for split, data in loaded.items():
+        pairs = _two_columns(data, languages, columns, name)
+        cleaned[split] = pairs.map(_clean, batched=True)
+        if (dropped := len(pairs) - len(cleaned[split])) > 0:
+            notes.append(f"{split}: {dropped} pairs with a blank side dropped")
+    provenance = Provenance(f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip(), licence, (), tuple(notes))
+    return Corpus(datasets.DatasetDict(cleaned), *languages, provenance)
+
+
+def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str | None, str | None], name: str) -> "Dataset":
+    """Find the text and call it `source` and `target`."""
+    flat = data.flatten()
+    found = []
+    for language, column in zip(languages, columns, strict=True):
+        candidates = [column] if column else [f"translation.{language}", language]
+        column = next((c for c in candidates if c in flat.column_names), None)
+        if column is None:
+            raise DataProblem(
+                f"the data set '{name}' has no column for '{language}'; it has {', '.join(flat.column_names)}",
+                "name the columns: recipe.source_column=… recipe.target_column=…",
+            )
+        found.append(column)
+    return flat.select_columns(found).rename_columns(dict(zip(found, ("source", "target"), strict=True)))
+
+
+def _clean(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
+    kept = [(s, t) for s, t in zip(batch["source"], batch["target"], strict=True) if s and t and s.strip() and t.strip()]
+    return {"source": [s.replace("\n", " ") for s, _ in kept], "target": [t.replace("\n", " ") for _, t in kept]}

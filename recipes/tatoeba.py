@@ -1,0 +1,88 @@
+"""Tatoeba: everyday sentences with translations by volunteers, in hundreds of languages."""
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from seq2seq.data.download import RemoteFile, cache_folder
+from seq2seq.data.lines import decode_lines
+from seq2seq.data.recipe import Corpus, Pair, Provenance, make_split, record_file
+from seq2seq.errors import DataProblem
+from seq2seq.recipes.shared_layout import load_parallel, local_folder, no_download
+
+_LICENCE = "CC BY 2.0 FR, tatoeba.org"
+_URL = "https://object.pouta.csc.fi/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"
+
+
+@dataclass(frozen=True)
+class Tatoeba:
+    """A local folder tatoeba/ with its own split (train, valid, test), else the OPUS release of 2023-04-12.
+
+    The release has no split, so one is drawn: sentences that share a translation, directly or through others, go to
+    the same split, hence no sentence of validation or test occurs in training on either side.
+    """
+
+    source: str
+    target: str
+    folder: str | None = None
+    held_out: int = 2000
+    """Sentences of validation and of test, about, when the split is drawn."""
+    sha256: str | None = None
+    """Of the downloaded archive. Unset: whatever comes is taken, and its SHA-256 is written into the provenance."""
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        languages = (self.source, self.target)
+        if folder := local_folder(self.folder, "tatoeba"):
+            stems = {"train": "train", "validation": "valid", "test": "test"}
+            return load_parallel(languages, stems, splits, folder, no_download, "Tatoeba, local copy with its own split", _LICENCE)
+        first, second = sorted(languages)
+        archive = RemoteFile(_URL.format(pair=f"{first}-{second}"), self.sha256).fetch(cache_folder("tatoeba"))
+        return self._from_archive(archive, splits)
+
+    def _from_archive(self, archive: Path, splits: Sequence[str]) -> Corpus:
+        import datasets
+
+        sides = [_member(archive, language) for language in (self.source, self.target)]
+        if len(sides[0]) != len(sides[1]):
+            raise DataProblem(f"{archive}: {len(sides[0])} lines of {self.source}, {len(sides[1])} of {self.target}", "delete the file to download it again")
+        drawn = draw_splits(list(zip(*sides, strict=True)), self.held_out)
+        loaded, notes = {}, []
+        for split in splits:
+            loaded[split], said = make_split(drawn[split], split)
+            notes += said
+        provenance = Provenance(f"Tatoeba through OPUS, {archive.name}", _LICENCE, (record_file(archive),), tuple(notes))
+        return Corpus(datasets.DatasetDict(loaded), self.source, self.target, provenance)
+
+
+def _member(archive: Path, language: str) -> list[str]:
+    with zipfile.ZipFile(archive) as packed:
+        for name in packed.namelist():
+            if name.endswith(f".{language}"):
+                with packed.open(name) as stream:
+                    return list(decode_lines(stream, f"{archive}:{name}"))
+    raise DataProblem(f"{archive} has no text in '{language}'", "use the two-letter code that OPUS uses")
+
+
+def draw_splits(pairs: Iterable[Pair], held_out: int) -> dict[str, list[Pair]]:
+    """Divide distinct pairs so that no sentence of one split occurs in another; the same pairs always divide the same."""
+    pairs = list(dict.fromkeys(pairs))
+    parent: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def root(node: tuple[int, str]) -> tuple[int, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for source, target in pairs:
+        first, second = sorted((root((0, source)), root((1, target))))
+        parent[second] = first
+    share = held_out / max(len(pairs), 1)
+    splits: dict[str, list[Pair]] = {"train": [], "validation": [], "test": []}
+    for source, target in pairs:
+        group = root((0, source))
+        draw = int.from_bytes(blake2b(group[1].encode(), digest_size=8).digest()) / 2**64
+        splits["validation" if draw < share else "test" if draw < 2 * share else "train"].append((source, target))
+    return splits

@@ -1,0 +1,1 @@
+"""The commands. This folder is the only one that imports Hydra."""

@@ -1,0 +1,144 @@
+"""What every command does before its work: help, a composed config, its objects; and errors in plain words after.
+
+`--help` and a mistyped setting are answered without importing torch or Lightning.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from seq2seq.errors import ConfigProblem, did_you_mean, guard
+from seq2seq.schema import build
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One console script: `seq2seq-<name>`, configured by conf/<name>.yaml."""
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def main(self, job: type[Job], work: Callable[[Job, Mapping[str, Any]], Any]) -> None:
+        """Build the job from the command line and work on it.
+
+        Args:
+            job: the dataclass that the whole config must fit.
+            work: called with the job and the composed config as plain data.
+        """
+        with guard():
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                print(self.help())
+                return
+            self._check_overrides()
+            self._run(job, work)
+
+    def _run(self, job: type[Job], work: Callable[[Job, Mapping[str, Any]], Any]) -> None:
+        import hydra
+        from omegaconf import DictConfig, OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        @hydra.main(version_base="1.3", config_path="pkg://seq2seq.conf", config_name=self.name)
+        def run(config: DictConfig) -> Any:
+            with guard():
+                try:
+                    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+                except OmegaConfBaseException as error:
+                    raise ConfigProblem(str(error).split("\n")[0], f"{self.script} --help lists the settings") from None
+                return work(build(job, plain, allow_targets=True), plain)
+
+        run()
+
+    @property
+    def script(self) -> str:
+        return f"seq2seq-{self.name}"
+
+    def _check_overrides(self) -> None:
+        """Compose once before Hydra does, so that what is wrong is said in one line with the nearest right name."""
+        arguments = sys.argv[1:]
+        if any(argument.startswith("-") for argument in arguments):
+            return  # multirun, --cfg and the like: Hydra's own business
+        from hydra import compose, initialize_config_module
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        with initialize_config_module("seq2seq.conf", version_base="1.3"):
+            try:
+                compose(self.name, overrides=arguments, return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                for argument in arguments:
+                    self._explain(argument, compose)
+                raise ConfigProblem(" ".join(str(error).split("\n")[:2]), f"{self.script} --help lists the settings") from None
+
+    def _explain(self, argument: str, compose: Callable[..., Any]) -> None:
+        """Raise for the argument that is wrong, if its name or choice is."""
+        name, separator, value = argument.lstrip("+~").partition("=")
+        if not separator:
+            raise ConfigProblem(f"'{argument}' is not a setting: write name=value", f"{self.script} --help lists the settings")
+        settings = compose(self.name)
+        known = [*_dotted(settings), *self.groups, "experiment"]
+        folder = name.split("@")[0]
+        if folder in self.groups and value not in choices(folder) and not argument.startswith("~"):
+            raise ConfigProblem(
+                f"there is no {folder} '{value}'{did_you_mean(value, choices(folder))}", f"the choices are {', '.join(choices(folder))}"
+            )
+        for group in self.groups:
+            known += [f"{group}.{key}" for choice in choices(group) for key in _keys(group, choice)]
+        if name not in known:
+            raise ConfigProblem(f"there is no setting '{name}'{did_you_mean(name, known)}", f"{self.script} --help lists the settings")
+
+    def help(self) -> str:
+        """Examples, the choices of each group, and the settings with their values now."""
+        lines = [f"{self.script}: {self.summary}", "", f"usage: {self.script} [name=value …]", "", "examples:"]
+        lines += [f"  {example}" for example in self.examples]
+        lines += ["", "choices (group=choice, then group.name=value changes one of its settings):"]
+        for group in self.groups:
+            lines.append(f"  {group}")
+            for choice in choices(group):
+                lines.append(f"    {choice:<20}{_describe(group, choice)}")
+        lines += ["", "settings:"]
+        lines += [f"  {line}" for line in self._own_settings()]
+        lines += ["", f"{self.script} --cfg job prints every setting as it will be. --hydra-help tells of sweeps and tab completion."]
+        return "\n".join(lines)
+
+    def _own_settings(self) -> list[str]:
+        """The command's own part of its YAML, comments too."""
+        text = _read(f"{self.name}.yaml")
+        body = text[text.index("\n\n") :].split("\nhydra:")[0]
+        return body.strip().split("\n")
+
+
+def choices(group: str) -> list[str]:
+    """The YAML files of a config group."""
+    folder = files("seq2seq.conf") / group
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read(path: str) -> str:
+    return (files("seq2seq.conf") / path).read_text(encoding="utf-8")
+
+
+def _describe(group: str, choice: str) -> str:
+    """The first comment of a YAML file that is not for Hydra."""
+    comments = [line[1:].strip() for line in _read(f"{group}/{choice}.yaml").split("\n") if line.startswith("#")]
+    return next((comment for comment in comments if not comment.startswith("@")), "")
+
+
+def _keys(group: str, choice: str) -> list[str]:
+    return [line.split(":")[0] for line in _read(f"{group}/{choice}.yaml").split("\n") if line[:1].isalpha()]
+
+
+def _dotted(config: Any, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in config:
+        name = f"{prefix}{key}"
+        names.append(name)
+        value = config._get_node(key)
+        if hasattr(value, "keys"):
+            names += _dotted(value, f"{name}.")
+    return names

@@ -1,0 +1,1 @@
+"""Text in, batches of token ids out. It knows no network."""

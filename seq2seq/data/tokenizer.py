@@ -1,0 +1,169 @@
+"""SentencePiece subwords (Sennrich et al., 2016; Kudo and Richardson, 2018), trained from the corpus on first use."""
+
+import hashlib
+import io
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sentencepiece
+
+from seq2seq.atomic import replacing_folder
+from seq2seq.data.download import cache_folder
+from seq2seq.errors import BundleProblem, DataProblem
+from seq2seq.schema import build, plain, require
+from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
+
+_SPACE_MARK, _SPACE_MARK_STAND_IN = "\u2581", "\ue581"
+"""SentencePiece writes a space as U+2581. That character in a text must not become a space: it travels as a private-use one."""
+
+_SETTINGS = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How text becomes tokens."""
+
+    kind: Literal["bpe", "unigram"] = "bpe"
+    vocab_size: int = 8000
+    """At most this many tokens, bytes and special tokens among them. A small corpus gives fewer."""
+    joint: bool = True
+    """One vocabulary for both languages (needed to tie all embeddings), or one each."""
+    byte_fallback: bool = True
+    """A character that is not in the vocabulary is spelled as bytes, so that none is lost."""
+    character_coverage: float = 0.9995
+    """The share of the text's characters that get a token of their own."""
+    split_digits: bool = True
+    """Each digit is a token, so that numbers are copied and not remembered."""
+    normalize: Literal["nfc", "nfkc", "none"] = "nfc"
+    """Unicode normal form. nfkc folds look-alikes such as full-width letters, and loses the difference."""
+
+    def __post_init__(self) -> None:
+        smallest = len(SPECIAL) + 1 + (256 if self.byte_fallback else 0)
+        require(
+            (self.vocab_size > smallest, f"vocab_size is {self.vocab_size}, special tokens and bytes alone take {smallest}"),
+            (0.9 <= self.character_coverage <= 1.0, f"character_coverage is {self.character_coverage}, it must be from 0.9 to 1"),
+        )
+
+
+class Tokenizer:
+    """Text <-> token ids. Encoded text ends with EOS; decoding leaves special tokens out."""
+
+    def __init__(self, config: TokenizerConfig, source_model: bytes, target_model: bytes) -> None:
+        self.config = config
+        self._models = (source_model, target_model)
+        self._source = _processor(source_model)
+        self._target = self._source if target_model == source_model else _processor(target_model)
+
+    @property
+    def source_vocab_size(self) -> int:
+        return int(self._source.get_piece_size())
+
+    @property
+    def target_vocab_size(self) -> int:
+        return int(self._target.get_piece_size())
+
+    def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._encode(self._source, texts)
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._encode(self._target, texts)
+
+    def decode_target(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        decoded: list[str] = self._target.decode([[i for i in row if i not in (PAD, BOS, EOS)] for row in ids])
+        return [text.replace(_SPACE_MARK_STAND_IN, _SPACE_MARK) for text in decoded]
+
+    def _encode(self, processor: Any, texts: Sequence[str]) -> list[list[int]]:
+        encoded: list[list[int]] = processor.encode([normalise(text, self.config.normalize) for text in texts])
+        for row in encoded:
+            row.append(EOS)
+        return encoded
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> "Tokenizer":
+        """Learn the subwords of a corpus."""
+        if config.joint:
+            model = _train(config, (text for side in (sources, targets) for text in side))
+            return cls(config, model, model)
+        return cls(config, _train(config, sources), _train(config, targets))
+
+    @classmethod
+    def for_corpus(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":
+        """As `train`, but remembered: the same settings and text give the cached tokenizer."""
+        digest = hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode())
+        for side in (sources, targets):
+            for text in side:
+                digest.update(text.encode() + b"\n")
+        folder = cache_folder("tokenizers") / digest.hexdigest()[:32]
+        if not folder.is_dir():
+            with replacing_folder(folder) as temporary:
+                cls.train(config, sources, targets).save(temporary)
+        return cls.load(folder)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and one or two SentencePiece models into `folder`."""
+        joint = self._models[0] == self._models[1]
+        folder.mkdir(exist_ok=True)
+        (folder / _SETTINGS).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
+        for name, model in zip(("joint",) if joint else ("source", "target"), self._models, strict=False):
+            (folder / f"{name}.model").write_bytes(model)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """Raises BundleProblem if a file is missing or is not what it should be."""
+        try:
+            config = build(TokenizerConfig, json.loads((folder / _SETTINGS).read_text(encoding="utf-8")), "tokenizer")
+            joint = folder / "joint.model"
+            names = (joint, joint) if joint.is_file() else (folder / "source.model", folder / "target.model")
+            return cls(config, names[0].read_bytes(), names[1].read_bytes())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BundleProblem(f"the tokenizer in {folder} cannot be read ({error})", "copy or make it again") from None
+
+
+def normalise(text: str, form: str) -> str:
+    """The form of a text that the model sees: one Unicode normal form, and every white space or control character a space."""
+    if form != "none":
+        text = unicodedata.normalize(form.upper(), text)
+    text = text.replace(_SPACE_MARK, _SPACE_MARK_STAND_IN)
+    if text.isprintable():
+        return text
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Zs") or c == "\ufeff" else c for c in text).encode("utf-8", "replace").decode()
+
+
+def _processor(model: bytes) -> Any:
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    ids = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+    if ids != (PAD, BOS, EOS, UNK):
+        raise BundleProblem(f"the SentencePiece model numbers its special tokens {ids}, expected {(PAD, BOS, EOS, UNK)}")
+    return processor
+
+
+def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(normalise(text, config.normalize) for text in texts),
+            model_writer=model,
+            model_type=config.kind,
+            vocab_size=config.vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=config.character_coverage,
+            byte_fallback=config.byte_fallback,
+            split_digits=config.split_digits,
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 20,
+            input_sentence_size=10_000_000,
+            shuffle_input_sentence=False,
+            num_threads=1,
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
+            unk_id=UNK,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise DataProblem(f"the tokenizer cannot be trained: {error}", "check the corpus, or choose another tokenizer.vocab_size") from None
+    return model.getvalue()

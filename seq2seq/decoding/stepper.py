@@ -1,0 +1,55 @@
+"""What search needs of a model, and what it gives back. `Transformer` fits this by its shape; so does a ten-line mock."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from torch import Tensor
+
+
+class State(Protocol):
+    """The middle of decoding R = B*K hypotheses, K for each of B sentences."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The state of the hypotheses `rows` (B', K'), numbered b*K + k. Each row of `rows` lists hypotheses of one
+        sentence; sentences may be left out but keep their order."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+
+
+class Stepper(Protocol[S]):
+    """A model, one token at a time."""
+
+    def start(self, source: Tensor) -> S:
+        """source (B, S) ids -> the state before the first token, one hypothesis a sentence."""
+        ...
+
+    def step(self, tokens: Tensor, state: S) -> tuple[Tensor, S]:
+        """tokens (B, K), the newest of each hypothesis -> logits (B, K, V) of the next one, and the state that knows them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation, as token ids.
+
+    Attributes:
+        tokens: without BOS and EOS.
+        score: what hypotheses are ranked by: the log-probability over the length penalty.
+        log_probability: sum over the tokens and EOS, in nats.
+        capped: the sentence was ended because it reached its maximum length.
+    """
+
+    tokens: list[int]
+    score: float
+    log_probability: float
+    capped: bool = False
+
+
+class Search(Protocol):
+    """A way to find good translations; a frozen dataclass of its settings."""
+
+    def __call__(self, model: Stepper[S], source: Tensor) -> list[list[Hypothesis]]:
+        """source (B, S) ids, padded -> for each sentence its hypotheses, best first."""
+        ...

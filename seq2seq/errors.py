@@ -1,0 +1,95 @@
+"""Floor 0: what can go wrong, in plain words, and the one place that turns it into an exit code.
+
+Every problem says what is wrong and how to mend it. `Problem` is raised anywhere; `guard` prints it at the door
+of a command as two lines, `error: …` and `fix: …`, and ends with its exit code.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class Problem(Exception):
+    """Something the user can mend: `message` (what, where, seen, expected) and `fix` (what to type)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.message, self.fix = message, fix
+
+    def __str__(self) -> str:
+        return f"{self.message} (fix: {self.fix})" if self.fix else self.message
+
+
+class ConfigProblem(Problem, ValueError):
+    """A setting or a command line that cannot be followed."""
+
+    exit_code = 2
+
+
+class DataProblem(Problem, ValueError):
+    """Text that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class BundleProblem(Problem, ValueError):
+    """A trained model that is damaged, unknown or does not fit."""
+
+    exit_code = 4
+
+
+class MachineProblem(Problem, RuntimeError):
+    """Disk, memory, network or a missing package."""
+
+    exit_code = 5
+
+
+class DivergedProblem(Problem, ArithmeticError):
+    """Training ran into values that are not numbers."""
+
+    exit_code = 6
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`", did you mean 'x'?"` for the nearest known name, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MachineProblem:
+    """The error for an optional package that is not installed."""
+    return MachineProblem(f"{purpose} needs the package '{package}', which is not installed", f"pip install 'seq2seq[{extra}]'")
+
+
+def report(problem: Problem) -> None:
+    """Print a problem on the standard error stream, control characters shown and not obeyed."""
+    lines = [f"error: {problem.message}"] + ([f"fix: {problem.fix}"] if problem.fix else [])
+    for line in "\n".join(lines).split("\n"):
+        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """The door of every command: problems become two plain lines and an exit code, Ctrl-C becomes 130.
+
+    Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except Problem as problem:
+        if os.environ.get("SEQ2SEQ_TRACEBACK"):
+            raise
+        report(problem)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has closed it: leave quietly, as a Unix filter does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

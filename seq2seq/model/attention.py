@@ -1,0 +1,84 @@
+"""Attention (section 3.2): a function, and the layer that is used three times."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seq2seq.model.masks import causal_mask
+from seq2seq.model.positions import Rotation
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V, equation 1, written as it stands in the paper.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H, S, D).
+        value: (B, H, S, D).
+        mask: boolean, broadcastable to (B, H, T, S); True = may attend. A row of it must not be all False.
+        causal: query t sees keys up to t; for T = S.
+        dropout: rate on the attention weights.
+
+    Returns:
+        The attended values (B, H, T, D) and the attention weights (B, H, T, S).
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if causal:
+        scores = scores.masked_fill(~causal_mask(query.size(-2), query.device), float("-inf"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(dim=-1)
+    return F.dropout(weights, dropout) @ value, weights
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0
+) -> Tensor:
+    """The same function through torch's fused kernel, which never holds the (T, S) weights in memory."""
+    grouped = query.size(1) != key.size(1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
+
+
+class MultiHeadAttention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O (section 3.2.2).
+
+    Self-attention, masked self-attention and cross-attention (section 3.2.3) are this one layer: what differs is
+    where keys and values come from, and the mask.
+    """
+
+    def __init__(self, d_model: int, heads: int, key_value_heads: int, d_memory: int, dropout: float) -> None:
+        """`d_memory` is the width of what keys and values are made from: d_model but for cross-attention between
+        stacks of different width."""
+        super().__init__()
+        self.heads, self.key_value_heads, self.d_head = heads, key_value_heads, d_model // heads
+        self.dropout = dropout
+        self.query = nn.Linear(d_model, heads * self.d_head)
+        self.key = nn.Linear(d_memory, key_value_heads * self.d_head)
+        self.value = nn.Linear(d_memory, key_value_heads * self.d_head)
+        self.output = nn.Linear(heads * self.d_head, d_model)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
+    ) -> Tensor:
+        """x (B, T, E) attends to memory (B, S, E) -> (B, T, E). Self-attention: x and memory are the same."""
+        keys, values = self.keys_and_values(memory, rotation)
+        return self.attend(self.queries(x, rotation), keys, values, mask, causal)
+
+    def queries(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """(B, T, E) -> (B, H, T, D)."""
+        queries = self.query(x).unflatten(-1, (self.heads, self.d_head)).transpose(1, 2)
+        return rotation(queries) if rotation is not None else queries
+
+    def keys_and_values(self, memory: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        """(B, S, E) -> twice (B, H, S, D), the part of attention that a cache keeps."""
+        keys = self.key(memory).unflatten(-1, (self.key_value_heads, self.d_head)).transpose(1, 2)
+        values = self.value(memory).unflatten(-1, (self.key_value_heads, self.d_head)).transpose(1, 2)
+        return rotation(keys) if rotation is not None else keys, values
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Heads attend side by side and are joined again: (B, H, T, D) and (B, H, S, D) -> (B, T, E)."""
+        heads = fused_attention(queries, keys, values, mask, causal, self.dropout if self.training else 0.0)
+        return self.output(heads.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]

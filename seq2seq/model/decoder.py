@@ -1,0 +1,94 @@
+"""The decoder (section 3.1, right half of figure 1): once over whole sentences, once step by step on a cache."""
+
+from torch import Tensor, nn
+
+from seq2seq.model.attention import MultiHeadAttention
+from seq2seq.model.cache import BLOCK, Cache, LayerCache
+from seq2seq.model.config import TransformerConfig
+from seq2seq.model.feedforward import FeedForward
+from seq2seq.model.positions import Rotation
+from seq2seq.model.residual import Residual, make_norm
+
+
+class DecoderLayer(nn.Module):
+    """Masked self-attention, cross-attention to the encoder's output, then the feed-forward network."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        stack, dropout = config.decoder, config.attention_dropout
+        self.self_attention = MultiHeadAttention(stack.d_model, stack.heads, stack.key_value_heads, stack.d_model, dropout)
+        self.self_attention_residual = Residual(config, stack.d_model)
+        self.cross_attention = MultiHeadAttention(
+            stack.d_model, stack.heads, stack.key_value_heads, config.encoder.d_model, dropout
+        )
+        self.cross_attention_residual = Residual(config, stack.d_model)
+        self.feedforward = FeedForward(stack.d_model, stack.d_feedforward, config.activation, config.activation_dropout)
+        self.feedforward_residual = Residual(config, stack.d_model)
+
+    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
+        """x (B, T, E), memory (B, S, E), memory_mask (B, 1, 1, S) -> (B, T, E).
+
+        Padding stands behind a sentence's end, so the causal mask alone keeps real positions from seeing it.
+        """
+        x = self.self_attention_residual(x, lambda x: self.self_attention(x, x, causal=True, rotation=rotation))
+        x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, memory_mask))
+        return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
+
+    def step(self, x: Tensor, layer: LayerCache, cache: Cache, may_attend: Tensor, rotation: Rotation | None) -> Tensor:
+        """The newest position of every hypothesis: x (B, K, E) -> (B, K, E).
+
+        The K hypotheses of a sentence stand where `forward` has its T positions. Only self-attention tells them
+        apart; cross-attention serves all K with one product.
+        """
+
+        def attend_to_own_past(x: Tensor) -> Tensor:
+            rows = x.flatten(0, 1).unsqueeze(1)
+            layer.append(*self.self_attention.keys_and_values(rows, rotation), cache.lengths)
+            past = slice(0, cache.filled + 1)
+            queries = self.self_attention.queries(rows, rotation)
+            attended = self.self_attention.attend(queries, layer.keys[:, :, past], layer.values[:, :, past], may_attend)
+            return attended.view_as(x)
+
+        def attend_to_source(x: Tensor) -> Tensor:
+            queries = self.cross_attention.queries(x)
+            return self.cross_attention.attend(queries, layer.memory_keys, layer.memory_values, cache.memory_mask)
+
+        x = self.self_attention_residual(x, attend_to_own_past)
+        x = self.cross_attention_residual(x, attend_to_source)
+        return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """A stack of N layers; pre-norm stacks end with one more norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder.layers))
+        self.norm = make_norm(config, config.decoder.d_model) if config.norm_order == "pre" else nn.Identity()
+
+    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
+        """Embedded target (B, T, E) -> features (B, T, E)."""
+        for layer in self.layers:
+            x = layer(x, memory, memory_mask, rotation)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def start(self, memory: Tensor, memory_mask: Tensor) -> Cache:
+        """An empty cache, one hypothesis a sentence, with the memory's keys and values computed once."""
+        layers = []
+        for layer in self.layers:
+            keys, values = layer.cross_attention.keys_and_values(memory)  # type: ignore[operator, union-attr]
+            own = layer.self_attention  # type: ignore[union-attr]
+            empty = memory.new_zeros(memory.size(0), own.key_value_heads, BLOCK, own.d_head)  # type: ignore[union-attr, arg-type]
+            layers.append(LayerCache(empty, empty.clone(), keys, values))
+        lengths = memory_mask.new_zeros(memory.size(0), dtype=int)  # type: ignore[call-overload]
+        return Cache(layers, memory_mask, lengths, 0)
+
+    def step(self, x: Tensor, cache: Cache, rotation: Rotation | None) -> Tensor:
+        """Embedded newest tokens (B, K, E) -> features (B, K, E). The cache takes them in."""
+        cache.make_room()
+        may_attend = cache.may_attend()
+        for layer, kept in zip(self.layers, cache.layers, strict=True):
+            x = layer.step(x, kept, cache, may_attend, rotation)  # type: ignore[operator]
+        cache.lengths = cache.lengths + 1
+        cache.filled += 1
+        return self.norm(x)  # type: ignore[no-any-return]

@@ -1,0 +1,27 @@
+"""The residual connection and the norm around every sub-layer (section 3.1)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from seq2seq.model.config import TransformerConfig
+
+
+def make_norm(config: TransformerConfig, d_model: int) -> nn.Module:
+    return nn.LayerNorm(d_model) if config.norm == "layer" else nn.RMSNorm(d_model, eps=1e-6)
+
+
+class Residual(nn.Module):
+    """post-norm (the paper): LayerNorm(x + Dropout(Sublayer(x))); pre-norm: x + Dropout(Sublayer(LayerNorm(x)))."""
+
+    def __init__(self, config: TransformerConfig, d_model: int) -> None:
+        super().__init__()
+        self.norm = make_norm(config, d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm_first = config.norm_order == "pre"
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """x (B, L, E) -> (B, L, E)."""
+        if self.norm_first:
+            return x + self.dropout(sublayer(self.norm(x)))
+        return self.norm(x + self.dropout(sublayer(x)))  # type: ignore[no-any-return]

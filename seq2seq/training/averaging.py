@@ -1,0 +1,95 @@
+"""Averages of weights: a moving one over steps, or the mean of several validations' (section 6.1)."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from seq2seq.atomic import replacing_file
+from seq2seq.training.module import TranslationModule, parameter_tensors
+from seq2seq.training.options import Averaging
+
+
+class MovingAverage(lightning.Callback):
+    """An exponential moving average of the weights, which stands in for them during validation.
+
+    Early on the average reaches back less far: its decay at update n is at most (1 + n) / (10 + n).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._average: list[Tensor] = []
+        self._updates = 0
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        weights = list(parameter_tensors(pl_module))
+        if not self._average:
+            self._average = [weight.clone() for weight in weights]
+        self._average = [average.to(weight.device) for average, weight in zip(self._average, weights, strict=True)]
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step > self._updates:
+            self._updates = trainer.global_step
+            decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+            torch._foreach_lerp_(self._average, list(parameter_tensors(pl_module)), 1 - decay)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._swap(pl_module)
+
+    def _swap(self, module: TranslationModule) -> None:
+        for weight, average in zip(parameter_tensors(module), self._average, strict=True):
+            held = weight.clone()
+            weight.copy_(average)
+            average.copy_(held)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self._average, "updates": self._updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._average, self._updates = list(state_dict["average"]), int(state_dict["updates"])
+
+
+class Snapshots(lightning.Callback):
+    """Keeps the weights of the last or best few validations on disk, for `mean_of`."""
+
+    def __init__(self, options: Averaging, folder: Path) -> None:
+        self._options, self._folder = options, folder
+        self.kept: list[tuple[float, int]] = []
+        """(BLEU, step), in the order they were made."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        result = pl_module.validation
+        if trainer.state.fn != "fit" or result is None or any(step == result.step for _, step in self.kept):
+            return
+        tensors = {name: p.data.contiguous() for name, p in pl_module.model.named_parameters()}
+        with replacing_file(self._path(result.step)) as temporary:
+            safetensors.torch.save_file(tensors, temporary)
+        self.kept.append((result.bleu, result.step))
+        if len(self.kept) > self._options.count:
+            gone = self.kept[0] if self._options.kind == "last" else min(self.kept)
+            self.kept.remove(gone)
+            self._path(gone[1]).unlink(missing_ok=True)
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"weights-{step}.safetensors"
+
+    def mean_into(self, module: TranslationModule) -> None:
+        """Put the mean of the kept weights into the model."""
+        sums: dict[str, Tensor] = {}
+        for _, step in self.kept:
+            for name, tensor in safetensors.torch.load_file(self._path(step)).items():
+                sums[name] = sums[name] + tensor if name in sums else tensor
+        for name, parameter in module.model.named_parameters():
+            parameter.data.copy_(sums[name] / len(self.kept))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.kept = [(float(bleu), int(step)) for bleu, step in state_dict["kept"]]

@@ -1,0 +1,73 @@
+"""The settings of training, checked before torch or Lightning load."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seq2seq.schema import require
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Adam (Kingma and Ba, 2015) with the paper's constants (section 5.3), or AdamW (Loshchilov and Hutter, 2019)."""
+
+    kind: Literal["adam", "adamw"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-9
+    weight_decay: float = 0.0
+    """On matrices only, not on biases and norms."""
+    clip_norm: float = 0.0
+    """Gradients longer than this are shortened to it; 0: never."""
+    label_smoothing: float = 0.1
+    """Section 5.4."""
+
+    def __post_init__(self) -> None:
+        require(
+            (all(0 <= b < 1 for b in self.betas), f"betas are {self.betas}, each must be at least 0 and below 1"),
+            (self.epsilon > 0, "epsilon must be above 0"),
+            (self.weight_decay >= 0, "weight_decay must not be negative"),
+            (self.clip_norm >= 0, "clip_norm must not be negative"),
+            (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}, it must be at least 0 and below 1"),
+        )
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Which average of the weights is validated and kept.
+
+    none: the weights of the best validation. ema: an exponential moving average over steps. last, best: at the end, the
+    mean of the weights at the last (section 6.1) or best `count` validations, if it scores better than each alone.
+    """
+
+    kind: Literal["none", "ema", "last", "best"] = "none"
+    decay: float = 0.999
+    count: int = 5
+
+    def __post_init__(self) -> None:
+        require((0 < self.decay < 1, f"decay is {self.decay}, it must be between 0 and 1"), (self.count >= 1, "count must be at least 1"))
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How long and on what."""
+
+    max_steps: int = 100000
+    """Updates of the weights; the paper's base model took 100,000 (section 5.2)."""
+    validate_every: int = 1000
+    """Steps between validations. A validation ends with a checkpoint."""
+    patience: int | None = None
+    """Stop after this many validations without a better BLEU; null: never."""
+    validation_sentences: int | None = None
+    """Score only the first so many sentences; null: all."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: products in bfloat16, weights and sums in float32."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    log_every: int = 50
+    """Steps between rows of metrics.csv."""
+
+    def __post_init__(self) -> None:
+        require(
+            *((getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1") for name in ("max_steps", "validate_every", "devices", "log_every")),
+            (self.patience is None or self.patience >= 1, "patience must be at least 1, or null"),
+            (self.validation_sentences is None or self.validation_sentences >= 1, "validation_sentences must be at least 1, or null"),
+        )
