@@ -51,10 +51,10 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str], allow_t
         problems.append(f"{where or 'config'}: {text}")
 
     origin, arguments = get_origin(expected), get_args(expected)
+    if isinstance(value, Mapping) and "_target_" in value and allow_targets:
+        return _build_target(value, where, problems)
     if expected is Any:
         return value
-    if isinstance(value, Mapping) and "_target_" in value and allow_targets:
-        return _build_target(expected, value, where, problems)
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
         if isinstance(value, expected):
             return value
@@ -107,7 +107,7 @@ def _scalar(expected: Any, value: Any, fail: Callable[[str], None]) -> Any:
     return fail(f"expected {names.get(expected, expected.__name__)}, got {value!r}")
 
 
-def _build_target(expected: Any, value: Mapping[str, Any], where: str, problems: list[str]) -> Any:
+def _build_target(value: Mapping[str, Any], where: str, problems: list[str]) -> Any:
     path = str(value["_target_"])
     module, _, name = path.rpartition(".")
     try:

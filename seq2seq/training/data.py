@@ -58,7 +58,7 @@ class PlannedBatches:
 
 
 class TranslationData(lightning.LightningDataModule):
-    """Training batches by plan, and validation batches in the corpus's order."""
+    """Training batches by plan, and one round of validation batches."""
 
     def __init__(self, train: TokenPairs, validation: TokenPairs, config: BatchConfig, seed: int, max_steps: int) -> None:
         super().__init__()
@@ -73,4 +73,4 @@ class TranslationData(lightning.LightningDataModule):
         return PlannedBatches(self._train, self.plan, done * self._accumulate, self._max_steps * self._accumulate)
 
     def val_dataloader(self) -> Any:
-        return [self._validation.batch(self._validation_plan[n]) for n in range(self._validation_plan.batches_per_epoch)]
+        return PlannedBatches(self._validation, self._validation_plan, 0, self._validation_plan.batches_per_epoch)
