@@ -57,7 +57,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     from rich.console import Console
 
     from seq2seq.evaluation import check_tokenizer, tokenizer_for
-    from seq2seq.training.run import Outcome, RunFolder, fit
+    from seq2seq.training.run import Outcome, RunFolder
 
     console = Console()
     folder = RunFolder(Path(job.run_dir))
@@ -69,13 +69,11 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
         _say_how_to_go_on(console, job, folder, outcome, [])
         return outcome.bleu
 
-    from lightning import seed_everything
-
     from seq2seq.bundle import Bundle, BundleConfig, Card
     from seq2seq.data.tokenizer import Tokenizer
-    from seq2seq.model.transformer import Transformer
     from seq2seq.training.data import TranslationData, tokenise, within
-    from seq2seq.training.module import TranslationModule, ValidationText
+    from seq2seq.training.module import TranslationModule
+    from seq2seq.training.run import fit, new_model
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
 
@@ -100,8 +98,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     if len(train_pairs) < len(pairs):
         console.print(f"           [yellow]{len(pairs) - len(train_pairs):,} pairs longer than {model_config.max_length} tokens left out[/]", highlight=False)
 
-    seed_everything(job.seed, verbose=False)
-    model = Transformer(model_config)
+    model = new_model(model_config, job.seed)
     console.print(f"model      {model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters", highlight=False)
     console.print(f"run        {folder.path}\n", highlight=False)
 

@@ -1,6 +1,6 @@
 """What a Transformer is made of, in plain numbers and names. No torch here: settings are checked before it loads."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from seq2seq.schema import require
@@ -68,28 +68,35 @@ class TransformerConfig:
     """On the inner activations of the feed-forward network."""
 
     def __post_init__(self) -> None:
-        counts = [f.name for f in fields(self) if f.type in ("int", "int | None", int, int | None)]
-        require(*((value is None or value >= 1, f"{name} is {value}, it must be at least 1") for name in counts if (value := getattr(self, name)) is not None))
-        rates = ("dropout", "embedding_dropout", "attention_dropout", "activation_dropout")
+        counts = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        rates = {name: value for name, value in vars(self).items() if name.endswith("dropout") and value is not None}
+        counts_are_right = all(count >= 1 for count in counts.values())
         require(
-            *((0.0 <= value < 1.0, f"{name} is {value}, it must be at least 0 and below 1") for name in rates if (value := getattr(self, name)) is not None),
-            *_shape_checks("", self.encoder),
-            *_shape_checks("decoder_", self.decoder),
+            *((count >= 1, f"{name} is {count}, it must be at least 1") for name, count in counts.items()),
+            *((0.0 <= rate < 1.0, f"{name} is {rate}, it must be at least 0 and below 1") for name, rate in rates.items()),
+            *(self._shape_checks() if counts_are_right else ()),
+        )
+
+    def _shape_checks(self) -> tuple[tuple[bool, str], ...]:
+        encoder, decoder = self.encoder, self.decoder
+        return (
+            *_divisibility(encoder, ""),
+            *(_divisibility(decoder, "decoder_") if decoder != encoder else ()),
             (
-                self.positions != "rotary" or all((s.d_model // s.heads) % 2 == 0 for s in (self.encoder, self.decoder)),
+                self.positions != "rotary" or all(stack.d_model // stack.heads % 2 == 0 for stack in (encoder, decoder)),
                 "rotary positions need an even head width (d_model / heads)",
             ),
             (
-                self.positions != "sinusoidal" or all(s.d_model % 2 == 0 for s in (self.encoder, self.decoder)),
+                self.positions != "sinusoidal" or encoder.d_model % 2 == decoder.d_model % 2 == 0,
                 "sinusoidal positions need an even d_model",
             ),
             (
                 self.tied_embeddings != "three-way" or self.source_vocab_size == self.target_vocab_size,
-                "tied_embeddings=three-way needs one joint vocabulary, but the source has "
-                f"{self.source_vocab_size} tokens and the target {self.target_vocab_size}: use a joint tokenizer or tied_embeddings=two-way",
+                f"tied_embeddings=three-way needs one joint vocabulary, but the source has {self.source_vocab_size} tokens and "
+                f"the target {self.target_vocab_size}: use a joint tokenizer or tied_embeddings=two-way",
             ),
             (
-                self.tied_embeddings != "three-way" or self.encoder.d_model == self.decoder.d_model,
+                self.tied_embeddings != "three-way" or encoder.d_model == decoder.d_model,
                 "tied_embeddings=three-way needs encoder and decoder of one width; use two-way",
             ),
         )
@@ -111,7 +118,7 @@ class TransformerConfig:
         )
 
 
-def _shape_checks(prefix: str, stack: StackConfig) -> tuple[tuple[bool, str], ...]:
+def _divisibility(stack: StackConfig, prefix: str) -> tuple[tuple[bool, str], ...]:
     return (
         (stack.d_model % stack.heads == 0, f"{prefix}d_model {stack.d_model} is not divisible by {prefix}heads {stack.heads}"),
         (

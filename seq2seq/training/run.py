@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from seq2seq.bundle import Bundle, Card
 from seq2seq.errors import ConfigProblem
+from seq2seq.model.config import TransformerConfig
+from seq2seq.model.transformer import Transformer
 from seq2seq.training.averaging import MovingAverage, Snapshots
 from seq2seq.training.callbacks import CHECKPOINT, BestBundle, MetricsFile, SaveState
 from seq2seq.training.data import TranslationData
@@ -58,6 +61,12 @@ class Outcome:
     bleu: float
     step: int
     steps_done: int
+
+
+def new_model(config: TransformerConfig, seed: int) -> Transformer:
+    """An untrained model; the same seed gives the same weights."""
+    torch.manual_seed(seed)
+    return Transformer(config)
 
 
 def fit(

@@ -1,0 +1,41 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seq2seq.training.loss import CHUNK, projected_cross_entropy, smoothed_cross_entropy
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+def test_the_fast_path_the_formula_and_torch_agree(smoothing: float, rows: int) -> None:
+    features = torch.randn(rows, 12, requires_grad=True)
+    weight = torch.randn(50, 12, requires_grad=True)
+    targets = torch.randint(0, 50, (rows,))
+    reference = F.cross_entropy(features @ weight.T, targets, label_smoothing=smoothing, reduction="sum")
+    formula = smoothed_cross_entropy(features @ weight.T, targets, smoothing)
+    fast, nll = projected_cross_entropy(features, weight, targets, smoothing)
+    torch.testing.assert_close(formula, reference, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(fast, reference, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(nll, F.cross_entropy(features @ weight.T, targets, reduction="sum"), rtol=1e-5, atol=1e-4)
+    for ours, theirs in zip(torch.autograd.grad(fast, (features, weight)), torch.autograd.grad(reference, (features, weight)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    features, weight = torch.full((2, 1), 1000.0, requires_grad=True), torch.tensor([[1.0], [-1.0]], requires_grad=True)
+    loss, _ = projected_cross_entropy(features, weight, torch.tensor([0, 1]), 0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+def test_bfloat16_is_near() -> None:
+    features, weight = torch.randn(300, 32, requires_grad=True), torch.randn(80, 32, requires_grad=True)
+    targets = torch.randint(0, 80, (300,))
+    exact, _ = projected_cross_entropy(features, weight, targets, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        near, _ = projected_cross_entropy(features, weight, targets, 0.1)
+    torch.testing.assert_close(near, exact, rtol=2e-3, atol=0)
+    for ours, theirs in zip(torch.autograd.grad(near, (features, weight)), torch.autograd.grad(exact, (features, weight)), strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.02
