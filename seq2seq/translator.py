@@ -10,6 +10,7 @@ import torch
 
 from seq2seq.bundle import Bundle
 from seq2seq.data.batch import pad
+from seq2seq.data.lines import is_blank, one_line
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
@@ -94,7 +95,7 @@ class Translator:
         spans: list[range] = []
         for line, ids in zip(lines, self.tokenizer.encode_source(lines), strict=True):
             start = len(parts)
-            if line.strip() and len(ids) > 1:
+            if not is_blank(line) and len(ids) > 1:
                 parts += [ids] if self._fits(ids) else self._split(line)
             spans.append(range(start, len(parts)))
         found = self._search(parts)
@@ -138,5 +139,5 @@ class Translator:
         candidates = []
         for rank in range(min(map(len, parts))):
             texts = self.tokenizer.decode_target([row[rank].tokens for row in parts])
-            candidates.append(Candidate(self._joint.join(texts), sum(row[rank].score for row in parts)))
+            candidates.append(Candidate(one_line(self._joint.join(texts)), sum(row[rank].score for row in parts)))
         return Translation(tuple(candidates), codes)

@@ -114,7 +114,6 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
         job.trainer,
         job.averaging,
         job.batch.accumulate,
-        job.optimizer.clip_norm,
         folder,
         bundle,
         lambda result: Card(_name(job.recipe), result.step, result.scores, corpus.provenance.as_dict()),

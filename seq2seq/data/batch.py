@@ -26,6 +26,7 @@ class Batch:
         target_tokens: likewise of `target_output`.
         normalizer: what the summed loss is divided by. Under gradient accumulation it is the mean number of target
             tokens of the batches of one update, so that every token of the update weighs the same.
+        number: its place in the plan it comes from.
     """
 
     source: Tensor
@@ -34,6 +35,7 @@ class Batch:
     source_tokens: int
     target_tokens: int
     normalizer: float
+    number: int = 0
 
     def to(self, device: Any, **options: Any) -> "Batch":
         return replace(
@@ -70,7 +72,7 @@ class TokenPairs:
     def __len__(self) -> int:
         return len(self.source)
 
-    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64], normalizer: float | None = None) -> Batch:
+    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64], normalizer: float | None = None, number: int = 0) -> Batch:
         """The given pairs as a batch; unless told otherwise the loss is a mean over its target tokens."""
         sources = [self.source[row] for row in rows]
         targets = [self.target[row] for row in rows]
@@ -81,7 +83,7 @@ class TokenPairs:
         shifted = torch.cat((start, output[:, :-1]), dim=1)
         ends = torch.tensor([len(target) for target in targets])[:, None]
         target_input = shifted.masked_fill(torch.arange(output.size(1)) >= ends, PAD)
-        return Batch(pad(sources), target_input, output, sum(map(len, sources)), target_tokens, normalizer or float(target_tokens))
+        return Batch(pad(sources), target_input, output, sum(map(len, sources)), target_tokens, normalizer or float(target_tokens), number)
 
 
 def pad(rows: Sequence[Sequence[int] | Ids]) -> Tensor:

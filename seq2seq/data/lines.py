@@ -7,6 +7,7 @@ text mode or `str.splitlines` would.
 
 import gzip
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,16 @@ def _nearby(path: Path) -> str:
     names = sorted(entry.name for entry in path.parent.iterdir())
     near = did_you_mean(path.name, names).removeprefix(", ")
     return near or f"{path.parent} holds: {', '.join(names[:8]) or 'nothing'}"
+
+
+def is_blank(text: str) -> bool:
+    """Nothing but white space, control characters and invisible ones such as U+200B."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text with every control character and every line or paragraph separator made a space."""
+    return text if text.isprintable() else "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 class LineWriter:

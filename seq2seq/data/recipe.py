@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seq2seq.data.lines import read_lines, sha256
+from seq2seq.data.lines import is_blank, read_lines, sha256
 from seq2seq.errors import DataProblem
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class PairCleaner:
 
     def __call__(self, pairs: Iterable[tuple[str | None, str | None]]) -> Iterator[Pair]:
         for source, target in pairs:
-            if source is None or target is None or not source.strip() or not target.strip():
+            if source is None or target is None or is_blank(source) or is_blank(target):
                 self.blank += 1
                 continue
             if "\n" in source or "\n" in target:

@@ -98,6 +98,7 @@ class MetricsFile(lightning.Callback):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+        self._written = trainer.global_step - trainer.global_step % self._every
         self._started = time.monotonic()
         self._meter.reset()
 
@@ -109,7 +110,8 @@ class MetricsFile(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._meter.add(batch.source_tokens, batch.target_tokens, outputs["nll"].detach())
-        if trainer.global_step % self._every == 0 and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if trainer.global_step >= self._written + self._every:
+            self._written = trainer.global_step
             values = {"train_loss": self._meter.loss, "learning_rate": learning_rate(trainer), "tokens_per_second": self._meter.tokens_per_second}
             self._write(trainer.global_step, values)
             for logger in trainer.loggers:

@@ -54,7 +54,7 @@ class PlannedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for number in range(self.start, self.stop):
-            yield self.pairs.batch(self.plan[number], self.plan.normalizer(number))
+            yield self.pairs.batch(self.plan[number], self.plan.normalizer(number), number)
 
 
 class TranslationData(lightning.LightningDataModule):

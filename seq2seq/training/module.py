@@ -53,7 +53,7 @@ class TranslationModule(lightning.LightningModule):
         self._nll, self._tokens = 0.0, 0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(self._seed * 1_000_003 + batch_idx)
+        torch.manual_seed(self._seed * 1_000_003 + batch.number)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         loss, nll = self._losses(batch)
@@ -75,6 +75,10 @@ class TranslationModule(lightning.LightningModule):
         d_model = self.model.config.d_model
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: self._schedule(done + 1, d_model))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self._optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm)
 
     def on_validation_epoch_start(self) -> None:
         self._nll, self._tokens = 0.0, 0

@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq.bundle import Bundle, BundleConfig, Card
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.errors import BundleProblem
+from seq2seq.model.transformer import Transformer
+from tests.conftest import small_config
+
+
+@pytest.fixture
+def folder(tmp_path: Path, random_model: Transformer, tokenizer: Tokenizer) -> Path:
+    bundle = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
+    bundle.save(tmp_path / "bundle", Card("cldr", 7, ("BLEU 1.00 (sig)",), {"origin": "made up", "licence": "MIT"}))
+    return tmp_path / "bundle"
+
+
+def reseal(folder: Path) -> None:
+    """Make the manifest agree with the files again, as someone who tampers would."""
+    from seq2seq.data.lines import sha256
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["files"]:
+        manifest["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_loads_what_was_saved(folder: Path, random_model: Transformer, tokenizer: Tokenizer) -> None:
+    loaded = Bundle.load(folder)
+    assert loaded.config == BundleConfig("en", "de", random_model.config)
+    assert not loaded.model.training
+    for (name, ours), theirs in zip(random_model.state_dict().items(), loaded.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    assert loaded.tokenizer.encode_source(["one two"]) == tokenizer.encode_source(["one two"])
+    card = (folder / "README.md").read_text()
+    assert all(said in card for said in ("en to de", "cldr", "7 steps", "BLEU 1.00 (sig)", "made up", "MIT"))
+
+
+@pytest.mark.parametrize("tied", ["three-way", "two-way", "none"])
+def test_tied_matrices_are_stored_once_and_stay_tied(tmp_path: Path, tokenizer: Tokenizer, tied: str) -> None:
+    size = tokenizer.source_vocab_size
+    model = Transformer(small_config(source_vocab_size=size, target_vocab_size=size, tied_embeddings=tied))
+    Bundle(BundleConfig("en", "de", model.config), model, tokenizer).save(tmp_path / "b")
+    loaded = Bundle.load(tmp_path / "b").model
+    assert (loaded.output.weight is loaded.target_embedding.tokens.weight) == (tied != "none")
+    source = torch.tensor([[5, 6, 2]])
+    assert torch.equal(loaded(source, source), model.eval()(source, source))
+
+
+def test_every_damaged_byte_of_every_file_is_noticed(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "manifest.json":
+            whole = path.read_bytes()
+            flipped = bytearray(whole)
+            flipped[len(whole) // 2] ^= 1
+            for damaged in (bytes(flipped), whole[:-1], b""):
+                path.write_bytes(damaged)
+                with pytest.raises(BundleProblem, match="damaged"):
+                    Bundle.load(folder)
+            path.write_bytes(whole)
+            path.rename(folder / "away")
+            with pytest.raises(BundleProblem, match="missing"):
+                Bundle.load(folder)
+            (folder / "away").rename(path)
+    Bundle.load(folder)
+
+
+def edit(path: Path, **changes: object) -> None:
+    content = json.loads(path.read_text())
+    for dotted, value in changes.items():
+        place = content
+        *parents, last = dotted.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(model__layers=3), "tensors"),
+        (dict(model__d_feedforward=33), "shape"),
+        (dict(model__source_vocab_size=41, model__target_vocab_size=41), "the tokenizer has"),
+        (dict(model__layrs=3), "did you mean 'layers'"),
+        (dict(model__layers="two"), "whole number"),
+        (dict(model___target_="os.system"), "no such setting"),
+        (dict(source=False), "quote it"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(folder: Path, changes: dict, said: str) -> None:
+    edit(folder / "config.json", **changes)
+    reseal(folder)
+    with pytest.raises(BundleProblem, match=said):
+        Bundle.load(folder)
+
+
+def test_a_bundle_from_the_future_is_refused(folder: Path) -> None:
+    edit(folder / "manifest.json", format_version=99)
+    with pytest.raises(BundleProblem, match="format 99"):
+        Bundle.load(folder)
+
+
+def test_a_manifest_cannot_point_outside(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../secret"] = {"bytes": 1, "sha256": "0"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleProblem, match="outside"):
+        Bundle.load(folder)
+
+
+def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(BundleProblem, match="not a bundle"):
+        Bundle.load(tmp_path / "nothing")
+    with pytest.raises(BundleProblem, match="did you mean"):
+        Bundle.load(folder.parent)
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(BundleProblem, match="cannot be read"):
+        Bundle.load(folder)
+
+
+def test_saving_over_a_bundle_leaves_no_litter(folder: Path, random_model: Transformer, tokenizer: Tokenizer) -> None:
+    (folder / "stale.txt").write_text("from an older release")
+    Bundle(BundleConfig("en", "fr", random_model.config), random_model, tokenizer).save(folder)
+    assert Bundle.load(folder).config.target == "fr"
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "manifest.json", "tokenizer", "weights.safetensors"]
+    assert [p.name for p in folder.parent.iterdir()] == ["bundle"]

@@ -1,0 +1,43 @@
+import pytest
+import sacrebleu
+
+from seq2seq.errors import DataProblem
+from seq2seq.evaluation import evaluate, tokenizer_for
+
+HYPOTHESES = ["the cat sat on the mat today", "a dog barks very loudly", "hello big wide world ."]
+REFERENCES = ["the cat sat on a mat today", "a dog barks loudly", "hello big wide world ."]
+
+
+def test_scores_are_sacrebleus() -> None:
+    bleu, chrf, ter = evaluate(HYPOTHESES, REFERENCES)
+    assert bleu.value == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    assert chrf.value == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], word_order=2).score
+    assert ter.value == sacrebleu.corpus_ter(HYPOTHESES, [REFERENCES]).score
+    assert "tok:13a" in bleu.signature
+    assert "nw:2" in chrf.signature
+
+
+def test_bootstrap_intervals_hold_the_score() -> None:
+    for score in evaluate(HYPOTHESES * 20, REFERENCES * 20, bootstrap=200):
+        assert score.low is not None
+        assert score.high is not None
+        assert score.low < score.value < score.high
+        assert "bs:200" in score.signature
+
+
+def test_tokenizers_go_by_target_language() -> None:
+    assert [tokenizer_for(code) for code in ("de", "zh", "zh_Hant", "ja", "ko-KR")] == ["13a", "zh", "zh", "ja-mecab", "ko-mecab"]
+    for code, text in (("zh", "今天天气很好。"), ("ja", "今日は天気がとても良いです。"), ("ko", "오늘 날씨가 아주 좋습니다 .")):
+        assert evaluate([text], [text], ["bleu"], tokenizer_for(code))[0].value == pytest.approx(100.0)
+
+
+def test_counts_are_checked_first() -> None:
+    with pytest.raises(DataProblem, match="2 translations for 3 references"):
+        evaluate(HYPOTHESES[:2], REFERENCES)
+    with pytest.raises(DataProblem, match="nothing to evaluate"):
+        evaluate([], [])
+
+
+def test_lowercase_folds_case() -> None:
+    cased, folded = (evaluate(["The Cat sat on the mat"], ["the cat sat on the mat"], ["bleu"], lowercase=flag)[0] for flag in (False, True))
+    assert cased.value < folded.value == pytest.approx(100.0)

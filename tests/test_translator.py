@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.sampling import Sampling
+from seq2seq.model.transformer import Transformer
+from seq2seq.translator import Translator
+from tests.conftest import counting_pairs, small_config
+
+SHORT = BeamSearch(3, lengths=LengthLimits(1, 3))
+
+
+@pytest.fixture
+def translator(random_model: Transformer, tokenizer: Tokenizer) -> Translator:
+    return Translator(random_model, tokenizer, "de", SHORT)
+
+
+def test_line_by_line_whatever_the_batch_size(random_model: Transformer, tokenizer: Tokenizer) -> None:
+    lines = [s for s, _ in counting_pairs(60)] + ["", "  ", "\u3000", "\u200b\t"] + [s for s, _ in counting_pairs(20, seed=3)]
+    expected = [Translator(random_model, tokenizer, "de", SHORT).translate([line])[0] for line in lines]
+    for batch_size in (1, 7, 64):
+        assert Translator(random_model, tokenizer, "de", SHORT, batch_size).translate(lines) == expected
+    for chunk in (1, 5, len(lines) - 1, len(lines), len(lines) + 1):
+        found = Translator(random_model, tokenizer, "de", SHORT, 4).stream(iter(lines), chunk)
+        assert [translation.text for translation in found] == expected
+    assert expected[60:64] == [""] * 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9])
+def test_as_many_out_as_in(translator: Translator, count: int) -> None:
+    translator.batch_size = 4
+    lines = [s for s, _ in counting_pairs(count)]
+    assert len(translator.translate(lines)) == count
+    assert len(list(translator.stream(lines, chunk=4))) == count
+
+
+def test_blank_lines_do_not_reach_the_model(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translator, "search", lambda model, source: pytest.fail("the model was asked"))
+    assert translator.translate(["", " ", "\t", "\u00a0", "\u3000"]) == [""] * 5
+    assert next(iter(translator.stream([""]))).codes == ("BLANK",)
+
+
+def test_long_lines_are_split_and_rejoined_never_cut(translator: Translator) -> None:
+    """A line of many times the model's length comes back as the translations of its parts, in order."""
+    long = ". ".join(s for s, _ in counting_pairs(200)) + "."
+    assert not translator._fits(translator.tokenizer.encode_source([long])[0])
+    between = list(translator.stream(["one", long, "two"]))
+    assert [t.codes[:1] == ("LONG_SPLIT",) for t in between] == [False, True, False]
+    parts = translator._split(long)
+    assert sum(len(part) - 1 for part in parts) == len(translator.tokenizer.encode_source([long])[0]) - 1
+    assert all(translator._fits(part) for part in parts)
+    assert between[1].text == " ".join(translator.translate(translator.tokenizer.decode_target(parts)))
+
+
+def test_translations_are_one_line(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translator.tokenizer, "decode_target", lambda rows: ["a\nb\u2028c\rd\x0be"] * len(rows))
+    try:
+        assert translator.translate(["one"]) == ["a b c d e"]
+    finally:
+        monkeypatch.undo()
+
+
+def test_n_best_come_best_first(random_model: Transformer, tokenizer: Tokenizer) -> None:
+    translator = Translator(random_model, tokenizer, "de", replace(SHORT, n_best=3))
+    for translation in translator.stream(["one two", "three"]):
+        scores = [candidate.score for candidate in translation.candidates]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert translation.text == translation.candidates[0].text
+
+
+def test_samples_too(random_model: Transformer, tokenizer: Tokenizer) -> None:
+    lines = ["one two", "three four five"]
+    both = [Translator(random_model, tokenizer, "de", Sampling(2, lengths=LengthLimits(1, 3)), size).translate(lines) for size in (1, 2)]
+    assert both[0] == both[1]
+
+
+def test_a_translation_that_reaches_the_limit_says_so(random_model: Transformer, tokenizer: Tokenizer) -> None:
+    limited = BeamSearch(2, lengths=LengthLimits(0, 2, 0, 2))
+    assert next(iter(Translator(random_model, tokenizer, "de", limited).stream(["one two three"]))).codes == ("LENGTH_CAP",)
+
+
+def test_the_model_is_left_in_the_mode_it_was_in(tokenizer: Tokenizer) -> None:
+    model = Transformer(small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)).train()
+    Translator(model, tokenizer, "de", SHORT).translate(["one"])
+    assert model.training
