@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.data.recipe import Corpus, Pair, Provenance, make_split
+from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.errors import ConfigProblem, did_you_mean
 from seq2seq.schema import require
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 Sayer = Callable[["Locale"], str]
 """One fact: given a locale, how it is said there."""
 
-_UNITS = """area-square-kilometer area-hectare area-square-meter digital-gigabyte digital-megabyte digital-byte
-duration-century duration-year duration-month duration-week duration-day duration-hour duration-minute duration-second
-electric-ampere electric-volt energy-kilocalorie energy-joule energy-kilowatt-hour frequency-hertz graphics-pixel
-length-kilometer length-meter length-centimeter length-millimeter length-mile length-foot length-inch mass-tonne
-mass-kilogram mass-gram mass-milligram mass-pound mass-ounce power-kilowatt power-watt pressure-hectopascal pressure-bar
-speed-kilometer-per-hour speed-meter-per-second speed-knot temperature-celsius temperature-fahrenheit
-volume-cubic-meter volume-liter volume-deciliter volume-milliliter volume-gallon volume-barrel""".split()
+_UNITS = """
+    area-square-kilometer area-hectare area-square-meter digital-gigabyte digital-megabyte digital-byte
+    duration-century duration-year duration-month duration-week duration-day duration-hour duration-minute duration-second
+    electric-ampere electric-volt energy-kilocalorie energy-joule energy-kilowatt-hour frequency-hertz graphics-pixel
+    length-kilometer length-meter length-centimeter length-millimeter length-mile length-foot length-inch mass-tonne
+    mass-kilogram mass-gram mass-milligram mass-pound mass-ounce power-kilowatt power-watt pressure-hectopascal pressure-bar
+    speed-kilometer-per-hour speed-meter-per-second speed-knot temperature-celsius temperature-fahrenheit
+    volume-cubic-meter volume-liter volume-deciliter volume-milliliter volume-gallon volume-barrel
+""".split()
 _SKELETONS = "yMMMEd yMMMd MMMEd MMMMd yMMMM yQQQQ".split()
 
 
@@ -44,19 +46,17 @@ class Cldr:
 
     def __post_init__(self) -> None:
         sizes = (self.train_size, self.validation_size, self.test_size)
-        require((min(sizes) >= 1, "train_size, validation_size and test_size must be at least 1"), (self.source != self.target, "source and target are the same locale"))
+        require(
+            (min(sizes) >= 1, "train_size, validation_size and test_size must be at least 1"),
+            (self.source != self.target, "source and target are the same locale"),
+        )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         import babel
-        import datasets
 
         made = self._examples(_locale(self.source), _locale(self.target))
-        loaded, notes = {}, []
-        for split in splits:
-            loaded[split], said = make_split(made[split], split)
-            notes += said
         origin = f"made from the Unicode CLDR as in Babel {babel.__version__}, seed {self.seed}"
-        return Corpus(datasets.DatasetDict(loaded), self.source, self.target, Provenance(origin, "Unicode License v3", (), tuple(notes)))
+        return make_corpus((self.source, self.target), {split: made[split] for split in splits}, origin, "Unicode License v3")
 
     def _examples(self, source: "Locale", target: "Locale") -> dict[str, list[Pair]]:
         """All splits at once. No source and no target text occurs twice, so none of validation or test is in training.
@@ -206,7 +206,11 @@ class _Facts:
     def duration(self) -> Sayer:
         from babel import dates
 
-        span = dt.timedelta(seconds=self.draw.choice((-1, 1)) * self.draw.randint(1, 59) * self.draw.choice((1, 60, 3600, 86400, 604800, 31536000)))
+        span = dt.timedelta(
+            seconds=self.draw.choice((-1, 1))
+            * self.draw.randint(1, 59)
+            * self.draw.choice((1, 60, 3600, 86400, 604800, 31536000))
+        )
         return lambda locale: dates.format_timedelta(span, threshold=1000, add_direction=True, locale=locale)
 
     def list_of_names(self) -> Sayer:
@@ -224,7 +228,9 @@ class _Facts:
         return dt.date(1950, 1, 1) + dt.timedelta(days=self.draw.randrange(36525))
 
     def _moment(self) -> dt.datetime:
-        return dt.datetime.combine(self._day(), dt.time(self.draw.randrange(24), self.draw.randrange(60), self.draw.randrange(60)))
+        return dt.datetime.combine(
+            self._day(), dt.time(self.draw.randrange(24), self.draw.randrange(60), self.draw.randrange(60))
+        )
 
     def _value(self) -> float:
         digits = self.draw.choice((1, 2, 2, 3, 3, 4, 5, 6))
@@ -242,7 +248,9 @@ def _can_say(unit: str, locale: "Locale") -> bool:
 
     lengths: tuple[Any, ...] = ("long", "short")
     try:
-        return not any(unit in units.format_unit(value, unit, length, locale=locale) for value in (1, 2.5, 7) for length in lengths)
+        return not any(
+            unit in units.format_unit(value, unit, length, locale=locale) for value in (1, 2.5, 7) for length in lengths
+        )
     except units.UnknownUnitError:
         return False
 

@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from seq2seq.data.lines import read_lines
-from seq2seq.data.recipe import Corpus, Pair, Provenance, find_side, make_split, parallel_pairs, record_file
+from seq2seq.data.parallel import find_side, parallel_pairs, record_file
+from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.errors import ConfigProblem, DataProblem
 
 Paths = str | list[str] | None
@@ -29,38 +30,29 @@ class Files:
     licence: str = "not stated"
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        import datasets
+        # A test set is only missed where it is asked for by itself.
+        wanted = [split for split in splits if not (split == "test" and len(splits) > 1 and self.test is None)]
+        paths = {split: self._paths(split) for split in wanted}
+        pairs = {split: chain.from_iterable(self._pairs(path) for path in paths[split]) for split in wanted}
+        files = [record_file(file) for split in wanted for path in paths[split] for file in self._files(path)]
+        return make_corpus((self.source, self.target), pairs, "files of the user", self.licence, files)
 
-        loaded, files, notes = {}, [], []
-        for split in splits:
-            given = getattr(self, split)
-            if given is None:
-                if split == "test" and len(splits) > 1:
-                    continue
-                raise ConfigProblem(f"recipe.{split} is not set", f"recipe.{split}=corpus/{split} reads corpus/{split}.{self.source} and corpus/{split}.{self.target}")
-            paths = [Path(path) for path in ([given] if isinstance(given, str) else given)]
-            loaded[split], said = make_split(chain.from_iterable(self._pairs(path) for path in paths), split)
-            files += [record_file(file) for path in paths for file in self._files(path)]
-            notes += said
-        provenance = Provenance("files of the user", self.licence, tuple(files), tuple(notes))
-        return Corpus(datasets.DatasetDict(loaded), self.source, self.target, provenance)
+    def _paths(self, split: str) -> list[Path]:
+        given: Paths = getattr(self, split)
+        if given is None:
+            raise ConfigProblem(
+                f"recipe.{split} is not set",
+                f"recipe.{split}=corpus/{split} reads corpus/{split}.{self.source} and corpus/{split}.{self.target}",
+            )
+        return [Path(path) for path in ([given] if isinstance(given, str) else given)]
 
     def _files(self, path: Path) -> list[Path]:
-        if _is_table(path):
-            return [path]
-        sides = [find_side(path, language) for language in (self.source, self.target)]
-        for language, side in zip((self.source, self.target), sides, strict=True):
-            if side is None:
-                raise DataProblem(
-                    f"there is no file {path}.{language}, nor {path}.{language}.gz",
-                    f"give the part before the language: PREFIX for PREFIX.{self.source} and PREFIX.{self.target}",
-                )
-        return [side for side in sides if side is not None]
+        return [path] if _is_table(path) else [find_side(path, language) for language in (self.source, self.target)]
 
     def _pairs(self, path: Path) -> Iterator[Pair]:
-        files = self._files(path)
-        if len(files) == 2:
-            yield from parallel_pairs(*files)
+        if not _is_table(path):
+            source, target = self._files(path)
+            yield from parallel_pairs(source, target)
         elif ".jsonl" in path.suffixes:
             yield from self._json_pairs(path)
         else:
@@ -85,7 +77,10 @@ def _tab_pairs(path: Path) -> Iterator[Pair]:
     for number, line in enumerate(read_lines(path), start=1):
         columns = line.split("\t")
         if len(columns) != 2:
-            raise DataProblem(f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}", "mend the line; text cannot hold a tab here")
+            raise DataProblem(
+                f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}",
+                "mend the line; text cannot hold a tab here",
+            )
         yield columns[0], columns[1]
 
 

@@ -34,7 +34,15 @@ class Hub:
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         columns = (self.source_column, self.target_column)
         names = {"train": self.train, "validation": self.validation, "test": self.test}
-        return hub_corpus(self.name, self.subset, self.revision, (self.source, self.target), {s: names[s] for s in splits}, self.licence, columns)
+        return hub_corpus(
+            self.name,
+            self.subset,
+            self.revision,
+            (self.source, self.target),
+            {s: names[s] for s in splits},
+            self.licence,
+            columns,
+        )
 
 
 def hub_corpus(
@@ -50,11 +58,20 @@ def hub_corpus(
     import datasets
 
     try:
-        loaded: Any = {ours: datasets.load_dataset(name, subset, split=theirs, revision=revision, cache_dir=str(cache_folder("hub"))) for ours, theirs in splits.items()}
+        loaded: Any = {
+            ours: datasets.load_dataset(name, subset, split=theirs, revision=revision, cache_dir=str(cache_folder("hub")))
+            for ours, theirs in splits.items()
+        }
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise MachineProblem(f"cannot load the data set '{name}' ({error})", "check the name and the network; a local folder may stand in for the name") from None
+        raise MachineProblem(
+            f"cannot load the data set '{name}' ({error})",
+            "check the name and the network; a local folder may stand in for the name",
+        ) from None
     except ValueError as error:
-        raise ConfigProblem(f"the data set '{name}' cannot be loaded so: {error}", "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test") from None
+        raise ConfigProblem(
+            f"the data set '{name}' cannot be loaded so: {error}",
+            "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test",
+        ) from None
     cleaned, notes = {}, []
     for split, data in loaded.items():
         pairs = _two_columns(data, languages, columns, name)
@@ -82,5 +99,9 @@ def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str
 
 
 def _clean(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    kept = [(s, t) for s, t in zip(batch["source"], batch["target"], strict=True) if s is not None and t is not None and not is_blank(s) and not is_blank(t)]
+    kept = [
+        (s, t)
+        for s, t in zip(batch["source"], batch["target"], strict=True)
+        if s is not None and t is not None and not is_blank(s) and not is_blank(t)
+    ]
     return {"source": [s.replace("\n", " ") for s, _ in kept], "target": [t.replace("\n", " ") for _, t in kept]}

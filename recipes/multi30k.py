@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from seq2seq.data.download import RemoteFile, cache_folder
+from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus
 from seq2seq.errors import ConfigProblem
-from seq2seq.recipes.shared_layout import load_parallel, local_folder
 
 _COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 _FOLDER = f"https://raw.githubusercontent.com/multi30k/dataset/{_COMMIT}/data/task1/raw"
@@ -56,13 +56,11 @@ class Multi30k:
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         stems = {"train": "train", "validation": "val", "test": self.test}
-        name = "multi30k" if self.form == "raw" else "multi30k_tok"
-        return load_parallel(
+        folder = local_folder(self.folder, "multi30k" if self.form == "raw" else "multi30k_tok")
+        return parallel_corpus(
             (self.source, self.target),
-            stems,
-            splits,
-            local_folder(self.folder, name),
-            self._fetch,
+            {split: stems[split] for split in splits},
+            in_folder(folder) if folder else self._fetch,
             origin=f"Multi30k, github.com/multi30k/dataset, task 1, {self.form} text",
             licence="captions of Flickr photographs; research use",
         )
@@ -70,5 +68,8 @@ class Multi30k:
     def _fetch(self, stem: str, language: str) -> Path:
         name = f"{stem}.{language}"
         if self.form != "raw" or name not in _SHA256:
-            raise ConfigProblem(f"Multi30k {self.form} text has no {name} to download", "choose another language or test set, or name a folder that holds it: recipe.folder=DIR")
+            raise ConfigProblem(
+                f"Multi30k has no {self.form} {name} to download",
+                "choose another language or test set, or name a folder that holds it: recipe.folder=DIR",
+            )
         return RemoteFile(f"{_FOLDER}/{name}.gz", _SHA256[name]).fetch(cache_folder("multi30k"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from seq2seq.data.download import RemoteFile, cache_folder
 from seq2seq.data.lines import decode_lines
-from seq2seq.data.recipe import Corpus, Pair, Provenance, make_split, record_file
+from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus, record_file
+from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.errors import DataProblem
-from seq2seq.recipes.shared_layout import load_parallel, local_folder, no_download
 
 _LICENCE = "CC BY 2.0 FR, tatoeba.org"
 _URL = "https://object.pouta.csc.fi/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"
@@ -36,24 +36,24 @@ class Tatoeba:
         languages = (self.source, self.target)
         if folder := local_folder(self.folder, "tatoeba"):
             stems = {"train": "train", "validation": "valid", "test": "test"}
-            return load_parallel(languages, stems, splits, folder, no_download, "Tatoeba, local copy with its own split", _LICENCE)
+            wanted = {split: stems[split] for split in splits}
+            return parallel_corpus(languages, wanted, in_folder(folder), "Tatoeba, local copy with its own split", _LICENCE)
         first, second = sorted(languages)
         archive = RemoteFile(_URL.format(pair=f"{first}-{second}"), self.sha256).fetch(cache_folder("tatoeba"))
         return self._from_archive(archive, splits)
 
     def _from_archive(self, archive: Path, splits: Sequence[str]) -> Corpus:
-        import datasets
-
         sides = [_member(archive, language) for language in (self.source, self.target)]
         if len(sides[0]) != len(sides[1]):
-            raise DataProblem(f"{archive}: {len(sides[0])} lines of {self.source}, {len(sides[1])} of {self.target}", "delete the file to download it again")
+            raise DataProblem(
+                f"{archive}: {len(sides[0])} lines of {self.source}, {len(sides[1])} of {self.target}",
+                "delete the file to download it again",
+            )
         drawn = draw_splits(list(zip(*sides, strict=True)), self.held_out)
-        loaded, notes = {}, []
-        for split in splits:
-            loaded[split], said = make_split(drawn[split], split)
-            notes += said
-        provenance = Provenance(f"Tatoeba through OPUS, {archive.name}", _LICENCE, (record_file(archive),), tuple(notes))
-        return Corpus(datasets.DatasetDict(loaded), self.source, self.target, provenance)
+        wanted = {split: drawn[split] for split in splits}
+        return make_corpus(
+            (self.source, self.target), wanted, f"Tatoeba through OPUS, {archive.name}", _LICENCE, [record_file(archive)]
+        )
 
 
 def _member(archive: Path, language: str) -> list[str]:

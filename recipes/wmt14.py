@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from seq2seq.recipes.hub import hub_corpus
+
+from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus
 from seq2seq.errors import ConfigProblem
-from seq2seq.recipes.hub import hub_corpus
-from seq2seq.recipes.shared_layout import load_parallel, local_folder, no_download
 
 _PAIRED_WITH_ENGLISH = ("de", "fr", "cs", "hi", "ru")
 
@@ -22,12 +22,14 @@ class Wmt14:
 
     def __post_init__(self) -> None:
         if "en" not in (self.source, self.target) or not {self.source, self.target} & set(_PAIRED_WITH_ENGLISH):
-            raise ConfigProblem(f"WMT14 pairs en with {', '.join(_PAIRED_WITH_ENGLISH)}; asked for {self.source} to {self.target}")
+            raise ConfigProblem(
+                f"WMT14 pairs en with {', '.join(_PAIRED_WITH_ENGLISH)}; asked for {self.source} to {self.target}"
+            )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         languages = (self.source, self.target)
         licence = "the licences of Europarl, Common Crawl and News Commentary, for research; see statmt.org/wmt14"
         if folder := local_folder(self.folder, "wmt14"):
-            return load_parallel(languages, {s: s for s in splits}, splits, folder, no_download, f"WMT14, local folder {Path(folder).name}", licence)
+            return parallel_corpus(languages, {s: s for s in splits}, in_folder(folder), "WMT14, a local folder", licence)
         other = self.target if self.source == "en" else self.source
         return hub_corpus("wmt/wmt14", f"{other}-en", None, languages, {s: s for s in splits}, licence)

@@ -73,7 +73,12 @@ class Bundle:
                 for path in sorted(temporary.rglob("*"))
                 if path.is_file()
             }
-            manifest = {"format": "seq2seq bundle", "format_version": FORMAT_VERSION, "written_by": f"seq2seq {__version__}", "files": files}
+            manifest = {
+                "format": "seq2seq bundle",
+                "format_version": FORMAT_VERSION,
+                "written_by": f"seq2seq {__version__}",
+                "files": files,
+            }
             (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -86,14 +91,19 @@ class Bundle:
         folder = Path(folder)
         _check_manifest(folder)
         try:
-            config = build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")), _CONFIG)
+            config = build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
         except (ConfigProblem, ValueError) as problem:
-            raise BundleProblem(f"{folder / _CONFIG}: {problem}", "make the bundle again with this release") from None
+            raise BundleProblem(
+                f"{folder / _CONFIG}: {getattr(problem, 'message', problem)}", "make the bundle again with this release"
+            ) from None
         tokenizer = Tokenizer.load(folder / _TOKENIZER)
         sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
         wanted = (config.model.source_vocab_size, config.model.target_vocab_size)
         if sizes != wanted:
-            raise BundleProblem(f"{folder}: the tokenizer has {sizes} tokens (source, target), the model {wanted}", "use the tokenizer the model was trained with")
+            raise BundleProblem(
+                f"{folder}: the tokenizer has {sizes} tokens (source, target), the model {wanted}",
+                "use the tokenizer the model was trained with",
+            )
         model = Transformer(config.model)
         _load_weights(model, folder / _WEIGHTS)
         return cls(config, model.eval(), tokenizer)
@@ -113,7 +123,11 @@ def _check_manifest(folder: Path) -> None:
     path = folder / _MANIFEST
     if not path.is_file():
         inner = folder / "bundle"
-        fix = f"did you mean {inner}?" if (inner / _MANIFEST).is_file() else "train a model first: seq2seq-train, then bundle=RUN/bundle"
+        fix = (
+            f"did you mean {inner}?"
+            if (inner / _MANIFEST).is_file()
+            else "train a model first: seq2seq-train, then bundle=RUN/bundle"
+        )
         raise BundleProblem(f"{folder} is not a bundle: there is no {_MANIFEST} in it", fix)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +135,10 @@ def _check_manifest(folder: Path) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
     if version > FORMAT_VERSION:
-        raise BundleProblem(f"{folder} has format {version}, this release reads up to {FORMAT_VERSION}", f"update: it was written by {manifest.get('written_by')}")
+        raise BundleProblem(
+            f"{folder} has format {version}, this release reads up to {FORMAT_VERSION}",
+            f"update: it was written by {manifest.get('written_by')}",
+        )
     for name in (_WEIGHTS, _CONFIG):
         if name not in files:
             raise BundleProblem(f"{path} does not list {name}", "copy the bundle again")
@@ -145,10 +162,14 @@ def _load_weights(model: Transformer, path: Path) -> None:
         raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
     if names != set(expected):
         differing = sorted(names ^ set(expected))[:3]
-        raise BundleProblem(f"{path} does not hold this model's tensors; they differ in {', '.join(differing)}", "make the bundle again")
+        raise BundleProblem(
+            f"{path} does not hold this model's tensors; they differ in {', '.join(differing)}", "make the bundle again"
+        )
     for name, tensor in expected.items():
         if shapes[name] != tuple(tensor.shape):
-            raise BundleProblem(f"{path}: {name} has shape {shapes[name]}, expected {tuple(tensor.shape)}", "make the bundle again")
+            raise BundleProblem(
+                f"{path}: {name} has shape {shapes[name]}, expected {tuple(tensor.shape)}", "make the bundle again"
+            )
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
 
 

@@ -52,21 +52,23 @@ def evaluate(
 
     Args:
         tokenize: sacreBLEU's tokenizer for BLEU.
-        bootstrap: resamples for the 95 % interval; 0 for none.
+        bootstrap: resamples for the 95 % interval; 0 or 1 for none.
 
     Raises:
         DataProblem: not as many hypotheses as references, or none at all.
     """
     if len(hypotheses) != len(references):
-        raise DataProblem(f"{len(hypotheses)} translations for {len(references)} references: they must be line by line", "check both files")
+        raise DataProblem(
+            f"{len(hypotheses)} translations for {len(references)} references: they must be line by line", "check both files"
+        )
     if not references:
         raise DataProblem("there is nothing to evaluate: no line at all", "check the files or the split")
     check_tokenizer(tokenize)
     scores = []
     for name in metrics:
         metric = _metric(name, tokenize, lowercase)
-        result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=bootstrap) if bootstrap else metric.corpus_score(list(hypotheses), [list(references)])
-        interval = (result._mean - result._ci, result._mean + result._ci) if bootstrap else (None, None)
+        result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=bootstrap)
+        interval = (float(result._mean - result._ci), float(result._mean + result._ci)) if bootstrap > 1 else (None, None)
         scores.append(Score(_NAMES[name], result.score, str(metric.get_signature()), *interval))
     return scores
 
@@ -77,8 +79,20 @@ _NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
 def _metric(name: Metric, tokenize: str, lowercase: bool) -> Any:
     from sacrebleu.metrics import BLEU, CHRF, TER
 
+    metric: Any
     if name == "bleu":
-        return BLEU(tokenize=tokenize, lowercase=lowercase)
-    if name == "ter":
-        return TER(case_sensitive=not lowercase)
-    return CHRF(word_order=2 if name == "chrf++" else 0, lowercase=lowercase)
+        metric = BLEU(tokenize=tokenize, lowercase=lowercase)
+    elif name == "ter":
+        metric = TER(case_sensitive=not lowercase)
+    else:
+        metric = CHRF(word_order=2 if name == "chrf++" else 0, lowercase=lowercase)
+    # sacreBLEU 2.6 cannot average resamples of which one scores 0: that one is a Python float, the rest are NumPy's.
+    compute = metric._compute_score_from_stats
+
+    def compute_in_float(statistics: Any) -> Any:
+        score = compute(statistics)
+        score.score = float(score.score)
+        return score
+
+    metric._compute_score_from_stats = compute_in_float
+    return metric

@@ -62,7 +62,11 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str], allow_t
             return fail(f"expected a group of settings, got {value!r}")
         return _fill(expected, value, where, problems, allow_targets)
     if origin is Literal:
-        return value if value in arguments else fail(f"{value!r} is not one of {', '.join(map(str, arguments))}{did_you_mean(str(value), map(str, arguments))}")
+        return (
+            value
+            if value in arguments
+            else fail(f"{value!r} is not one of {', '.join(map(str, arguments))}{did_you_mean(str(value), map(str, arguments))}")
+        )
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -81,7 +85,10 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str], allow_t
         if origin is tuple and len(arguments) > 1 and arguments[1] is not Ellipsis:
             if len(value) != len(arguments):
                 return fail(f"expected {len(arguments)} values, got {value!r}")
-            return tuple(_convert(a, v, f"{where}[{i}]", problems, allow_targets) for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+            return tuple(
+                _convert(a, v, f"{where}[{i}]", problems, allow_targets)
+                for i, (a, v) in enumerate(zip(arguments, value, strict=True))
+            )
         items = [_convert(arguments[0], v, f"{where}[{i}]", problems, allow_targets) for i, v in enumerate(value)]
         return tuple(items) if origin is tuple else items
     if origin is dict:
@@ -98,7 +105,9 @@ def _scalar(expected: Any, value: Any, fail: Callable[[str], None]) -> Any:
         except ValueError:
             pass
     if isinstance(value, bool) and expected is str:
-        return fail(f'expected text, got the truth value {value}; YAML reads a bare yes, no, on, off so: quote it, for example "no"')
+        return fail(
+            f'expected text, got the truth value {value}; YAML reads a bare yes, no, on, off so: quote it, for example "no"'
+        )
     if not isinstance(expected, type):
         return value
     if isinstance(value, expected) and not (expected is int and isinstance(value, bool)):
@@ -128,7 +137,9 @@ def _fill(cls: Any, values: Mapping[str, Any], where: str, problems: list[str], 
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in fields:
-            problems.append(f"{prefix}{key}: there is no such setting{did_you_mean(str(key), fields)}")
+            problems.append(
+                f"{prefix}{key}: there is no such setting{did_you_mean(f'{prefix}{key}', [prefix + name for name in fields])}"
+            )
     for name, field in fields.items():
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if name not in values and no_default:

@@ -51,7 +51,13 @@ class Translator:
     """Translates text with one model and one search. Make one with `Translator.load("runs/demo/bundle")`."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, target: str = "", search: Any = None, batch_size: int = 64, batch_tokens: int = 4096
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        target: str = "",
+        search: Any = None,
+        batch_size: int = 64,
+        batch_tokens: int = 4096,
     ) -> None:
         """
         Args:
@@ -105,7 +111,10 @@ class Translator:
         return len(ids) <= self.model.config.max_length
 
     def _split(self, line: str) -> list[list[int]]:
-        texts = split_to_fit(line, lambda text: len(text) <= 16 * self.model.config.max_length and self._fits(self.tokenizer.encode_source([text])[0]))
+        texts = split_to_fit(
+            line,
+            lambda text: len(text) <= 16 * self.model.config.max_length and self._fits(self.tokenizer.encode_source([text])[0]),
+        )
         return [ids for ids in self.tokenizer.encode_source(texts) if len(ids) > 1]
 
     def _search(self, parts: Sequence[list[int]]) -> list[list[Hypothesis]]:

@@ -61,7 +61,9 @@ def tokenizer() -> Tokenizer:
 def random_model(tokenizer: Tokenizer) -> Transformer:
     """An untrained model that fits the tokenizer."""
     torch.manual_seed(7)
-    return Transformer(small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)).eval()
+    return Transformer(
+        small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)
+    ).eval()
 
 
 def write_corpus(folder: Path, name: str, pairs: list[tuple[str, str]], languages: tuple[str, str] = ("en", "de")) -> Path:

@@ -85,7 +85,7 @@ def edit(path: Path, **changes: object) -> None:
         (dict(model__layers=3), "tensors"),
         (dict(model__d_feedforward=33), "shape"),
         (dict(model__source_vocab_size=41, model__target_vocab_size=41), "the tokenizer has"),
-        (dict(model__layrs=3), "did you mean 'layers'"),
+        (dict(model__layrs=3), "did you mean 'model.layers'"),
         (dict(model__layers="two"), "whole number"),
         (dict(model___target_="os.system"), "no such setting"),
         (dict(source=False), "quote it"),
@@ -126,5 +126,11 @@ def test_saving_over_a_bundle_leaves_no_litter(folder: Path, random_model: Trans
     (folder / "stale.txt").write_text("from an older release")
     Bundle(BundleConfig("en", "fr", random_model.config), random_model, tokenizer).save(folder)
     assert Bundle.load(folder).config.target == "fr"
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "manifest.json", "tokenizer", "weights.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "manifest.json",
+        "tokenizer",
+        "weights.safetensors",
+    ]
     assert [p.name for p in folder.parent.iterdir()] == ["bundle"]

@@ -7,7 +7,8 @@ from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem, DivergedPr
 
 
 @pytest.mark.parametrize(
-    ("problem", "code"), [(Problem, 1), (ConfigProblem, 2), (DataProblem, 3), (BundleProblem, 4), (MachineProblem, 5), (DivergedProblem, 6)]
+    ("problem", "code"),
+    [(Problem, 1), (ConfigProblem, 2), (DataProblem, 3), (BundleProblem, 4), (MachineProblem, 5), (DivergedProblem, 6)],
 )
 def test_a_problem_is_two_lines_and_an_exit_code(problem: type[Problem], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, guard():
@@ -29,5 +30,11 @@ def test_our_own_bugs_keep_their_traceback() -> None:
 
 def test_a_closed_pipe_is_quiet() -> None:
     program = "from seq2seq.errors import guard\nwith guard():\n    for i in range(100000): print(i)"
-    done = subprocess.run(f"{sys.executable} -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash", capture_output=True, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")

@@ -39,5 +39,16 @@ def test_counts_are_checked_first() -> None:
 
 
 def test_lowercase_folds_case() -> None:
-    cased, folded = (evaluate(["The Cat sat on the mat"], ["the cat sat on the mat"], ["bleu"], lowercase=flag)[0] for flag in (False, True))
+    cased, folded = (
+        evaluate(["The Cat sat on the mat"], ["the cat sat on the mat"], ["bleu"], lowercase=flag)[0] for flag in (False, True)
+    )
     assert cased.value < folded.value == pytest.approx(100.0)
+
+
+def test_the_interval_of_a_hopeless_system_is_no_accident() -> None:
+    """Resamples that score exactly 0 beside others that do not."""
+    hypotheses = ["x"] * 8 + ["the cat sat on the mat"]
+    references = ["a b c d e f"] * 8 + ["the cat sat on the mat"]
+    score = evaluate(hypotheses, references, ["bleu"], bootstrap=50)[0]
+    assert score.low is not None
+    assert score.low <= score.value

@@ -35,7 +35,7 @@ DOORS = {
     "lightning": {"training"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli"},
+    "yaml": {"training/folder.py"},
     "rich": {"cli", "training"},
 }
 

@@ -72,6 +72,10 @@ def test_only_our_own_config_may_choose_a_class() -> None:
     values = {"name": "a", "free": {"_target_": "tests.test_schema.Inner", "size": 7}}
     assert build(Outer, values, allow_targets=True).free == Inner(7)
     assert build(Outer, values).free == values["free"]  # data stays data
-    for target, said in (("os.system", "not a dataclass"), ("no.such.Thing", "cannot find"), ("tests.test_schema.Innr", "cannot find")):
+    for target, said in (
+        ("os.system", "not a dataclass"),
+        ("no.such.Thing", "cannot find"),
+        ("tests.test_schema.Innr", "cannot find"),
+    ):
         with pytest.raises(ConfigProblem, match=said):
             build(Outer, {"name": "a", "free": {"_target_": target}}, allow_targets=True)

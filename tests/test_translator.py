@@ -74,7 +74,10 @@ def test_n_best_come_best_first(random_model: Transformer, tokenizer: Tokenizer)
 
 def test_samples_too(random_model: Transformer, tokenizer: Tokenizer) -> None:
     lines = ["one two", "three four five"]
-    both = [Translator(random_model, tokenizer, "de", Sampling(2, lengths=LengthLimits(1, 3)), size).translate(lines) for size in (1, 2)]
+    both = [
+        Translator(random_model, tokenizer, "de", Sampling(2, lengths=LengthLimits(1, 3)), size).translate(lines)
+        for size in (1, 2)
+    ]
     assert both[0] == both[1]
 
 
@@ -84,6 +87,8 @@ def test_a_translation_that_reaches_the_limit_says_so(random_model: Transformer,
 
 
 def test_the_model_is_left_in_the_mode_it_was_in(tokenizer: Tokenizer) -> None:
-    model = Transformer(small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)).train()
+    model = Transformer(
+        small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)
+    ).train()
     Translator(model, tokenizer, "de", SHORT).translate(["one"])
     assert model.training

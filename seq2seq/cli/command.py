@@ -85,12 +85,15 @@ class Command:
         folder = name.split("@")[0]
         if folder in self.groups and value not in choices(folder) and not argument.startswith("~"):
             raise ConfigProblem(
-                f"there is no {folder} '{value}'{did_you_mean(value, choices(folder))}", f"the choices are {', '.join(choices(folder))}"
+                f"there is no {folder} '{value}'{did_you_mean(value, choices(folder))}",
+                f"the choices are {', '.join(choices(folder))}",
             )
         for group in self.groups:
             known += [f"{group}.{key}" for choice in choices(group) for key in _keys(group, choice)]
         if name not in known:
-            raise ConfigProblem(f"there is no setting '{name}'{did_you_mean(name, known)}", f"{self.script} --help lists the settings")
+            raise ConfigProblem(
+                f"there is no setting '{name}'{did_you_mean(name, known)}", f"{self.script} --help lists the settings"
+            )
 
     def help(self) -> str:
         """Examples, the choices of each group, and the settings with their values now."""
@@ -103,7 +106,10 @@ class Command:
                 lines.append(f"    {choice:<20}{_describe(group, choice)}")
         lines += ["", "settings:"]
         lines += [f"  {line}" for line in self._own_settings()]
-        lines += ["", f"{self.script} --cfg job prints every setting as it will be. --hydra-help tells of sweeps and tab completion."]
+        lines += [
+            "",
+            f"{self.script} --cfg job prints every setting as it will be. --hydra-help tells of sweeps and tab completion.",
+        ]
         return "\n".join(lines)
 
     def _own_settings(self) -> list[str]:

@@ -54,7 +54,9 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
 
     if (job.recipe is None) == (job.reference is None):
-        raise ConfigProblem("say what to compare with: either recipe= and split=, or reference=", "for example recipe=cldr split=test")
+        raise ConfigProblem(
+            "say what to compare with: either recipe= and split=, or reference=", "for example recipe=cldr split=test"
+        )
     if (job.bundle is None) == (job.hypothesis is None):
         raise ConfigProblem("say what to judge: either bundle= or hypothesis=", "for example bundle=runs/demo/bundle")
     language = _target_language(job)
@@ -76,7 +78,13 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if empty:
         console.print(f"[yellow]{empty:,} translations are empty[/]")
     output = Path(job.output) if job.output else _results_path(job)
-    results = {"test_set": name, "sentences": len(references), "empty": empty, "scores": [asdict(score) for score in scores], "config": dict(config)}
+    results = {
+        "test_set": name,
+        "sentences": len(references),
+        "empty": empty,
+        "scores": [asdict(score) for score in scores],
+        "config": dict(config),
+    }
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     console.print(f"\nwritten to {output}", highlight=False)
 
@@ -98,11 +106,19 @@ def _text(job: EvaluateJob) -> tuple[list[str], list[str], str]:
     if job.recipe is not None:
         recipe = job.recipe
         if job.bundle:
-            languages = json.loads((Path(job.bundle) / "config.json").read_text(encoding="utf-8")) if (Path(job.bundle) / "config.json").is_file() else {}
+            languages = (
+                json.loads((Path(job.bundle) / "config.json").read_text(encoding="utf-8"))
+                if (Path(job.bundle) / "config.json").is_file()
+                else {}
+            )
             recipe = replace(recipe, source=languages.get("source", recipe.source), target=languages.get("target", recipe.target))
         corpus = recipe.load((job.split,))
         data = corpus.splits[job.split]
-        return list(data["source"]), list(data["target"]), f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
+        return (
+            list(data["source"]),
+            list(data["target"]),
+            f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}",
+        )
     if job.source is None and job.bundle:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
     sources = list(read_lines(Path(job.source))) if job.source else []

@@ -57,7 +57,11 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.translator import Translator
 
     translator = Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size)
-    lines = read_lines(Path(job.input), replace_bad=True) if job.input else decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
+    lines = (
+        read_lines(Path(job.input), replace_bad=True)
+        if job.input
+        else decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
+    )
     # A person at the keyboard wants an answer to each line; a file sorts better in long blocks.
     chunk = 1 if not job.input and sys.stdin.isatty() else 8192
     with ExitStack() as stack:
@@ -91,7 +95,10 @@ def _records(form: str, number: int, translation: "Translation") -> Iterator[str
             yield "\t".join((str(number), str(rank), f"{candidate.score:.6f}", candidate.text.replace("\t", " ")))
     else:
         candidates = [{"text": candidate.text, "score": round(candidate.score, 6)} for candidate in translation.candidates]
-        yield json.dumps({"line": number, "translation": translation.text, "candidates": candidates, "codes": translation.codes}, ensure_ascii=False)
+        yield json.dumps(
+            {"line": number, "translation": translation.text, "candidates": candidates, "codes": translation.codes},
+            ensure_ascii=False,
+        )
 
 
 def with_progress(translations: "Iterable[Translation]", count: int | None) -> "Iterator[Translation]":
@@ -103,7 +110,14 @@ def with_progress(translations: "Iterable[Translation]", count: int | None) -> "
     if not console.is_terminal or (count is None and sys.stdin.isatty()):
         yield from translations
         return
-    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("lines"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("lines"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, expand=True, refresh_per_second=4) as progress:
         task = progress.add_task("translating", total=count)
         for translation in translations:

@@ -83,7 +83,9 @@ class TokenPairs:
         shifted = torch.cat((start, output[:, :-1]), dim=1)
         ends = torch.tensor([len(target) for target in targets])[:, None]
         target_input = shifted.masked_fill(torch.arange(output.size(1)) >= ends, PAD)
-        return Batch(pad(sources), target_input, output, sum(map(len, sources)), target_tokens, normalizer or float(target_tokens), number)
+        return Batch(
+            pad(sources), target_input, output, sum(map(len, sources)), target_tokens, normalizer or float(target_tokens), number
+        )
 
 
 def pad(rows: Sequence[Sequence[int] | Ids]) -> Tensor:

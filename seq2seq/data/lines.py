@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 from seq2seq.atomic import replacing_file
 from seq2seq.errors import DataProblem, did_you_mean
@@ -61,7 +61,11 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        yield cast(BinaryIO, gzip.open(raw)) if packed else raw
+        if packed:
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        else:
+            yield raw
 
 
 def _nearby(path: Path) -> str:

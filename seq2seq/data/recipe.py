@@ -1,17 +1,17 @@
 """What a recipe is: a few settings that know how to produce a parallel corpus and to say where it comes from."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seq2seq.data.lines import is_blank, read_lines, sha256
+from seq2seq.data.lines import is_blank
 from seq2seq.errors import DataProblem
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 Pair = tuple[str, str]
+MaybePair = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,8 @@ class PairCleaner:
 
     blank: int = 0
     folded: int = 0
-    kept: int = 0
 
-    def __call__(self, pairs: Iterable[tuple[str | None, str | None]]) -> Iterator[Pair]:
+    def __call__(self, pairs: Iterable[MaybePair]) -> Iterator[Pair]:
         for source, target in pairs:
             if source is None or target is None or is_blank(source) or is_blank(target):
                 self.blank += 1
@@ -79,7 +78,6 @@ class PairCleaner:
             if "\n" in source or "\n" in target:
                 self.folded += 1
                 source, target = source.replace("\n", " "), target.replace("\n", " ")
-            self.kept += 1
             yield source, target
 
     def notes(self, split: str) -> tuple[str, ...]:
@@ -90,57 +88,30 @@ class PairCleaner:
         return tuple(text for count, text in said if count)
 
 
-def make_split(pairs: Iterable[tuple[str | None, str | None]], name: str) -> tuple["Dataset", tuple[str, ...]]:
-    """Pairs -> a data set with columns `source` and `target`, and notes on what was dropped.
+def make_corpus(
+    languages: tuple[str, str],
+    splits: Mapping[str, Iterable[MaybePair]],
+    origin: str,
+    licence: str,
+    files: Iterable[FileRecord] = (),
+) -> Corpus:
+    """A corpus from pairs by split, cleaned, with notes on what that dropped.
 
     Raises:
-        DataProblem: not one pair is left.
+        DataProblem: a split has not one pair.
     """
     import datasets
 
-    clean = PairCleaner()
-    columns: dict[str, list[str]] = {"source": [], "target": []}
-    for source, target in clean(pairs):
-        columns["source"].append(source)
-        columns["target"].append(target)
-    if not clean.kept:
-        raise DataProblem(f"{name} holds no pair of sentences", "check the paths and languages of the recipe")
-    return datasets.Dataset.from_dict(columns), clean.notes(name)
-
-
-def parallel_pairs(source: Path, target: Path) -> Iterator[Pair]:
-    """Line i of one file beside line i of the other.
-
-    Raises:
-        DataProblem: the files do not have the same number of lines.
-    """
-    sources, targets = read_lines(source), read_lines(target)
-    number = 0
-    for number, line in enumerate(sources, start=1):
-        other = next(targets, None)
-        if other is None:
-            rest = sum(1 for _ in sources)
-            raise _unequal(source, number + rest, target, number - 1)
-        yield line, other
-    if (rest := sum(1 for _ in targets)) > 0:
-        raise _unequal(source, number, target, number + rest)
-
-
-def _unequal(source: Path, source_lines: int, target: Path, target_lines: int) -> DataProblem:
-    return DataProblem(
-        f"{source} has {source_lines} lines, {target} has {target_lines}: they must be translations line by line",
-        "find where they part, for example with: paste FILE FILE | less",
-    )
-
-
-def record_file(path: Path) -> FileRecord:
-    return FileRecord(path.name, path.stat().st_size, sha256(path))
-
-
-def find_side(prefix: Path, language: str) -> Path | None:
-    """`prefix.language` or `prefix.language.gz`, whichever exists."""
-    for suffix in ("", ".gz"):
-        path = prefix.with_name(f"{prefix.name}.{language}{suffix}")
-        if path.is_file():
-            return path
-    return None
+    made: dict[str, datasets.Dataset] = {}
+    notes: list[str] = []
+    for name, pairs in splits.items():
+        clean = PairCleaner()
+        columns: dict[str, list[str]] = {"source": [], "target": []}
+        for source, target in clean(pairs):
+            columns["source"].append(source)
+            columns["target"].append(target)
+        if not columns["source"]:
+            raise DataProblem(f"{name} holds no pair of sentences", "check the paths and languages of the recipe")
+        made[name] = datasets.Dataset.from_dict(columns)
+        notes += clean.notes(name)
+    return Corpus(datasets.DatasetDict(made), *languages, Provenance(origin, licence, tuple(files), tuple(notes)))

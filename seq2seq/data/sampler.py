@@ -39,7 +39,9 @@ class BatchConfig:
 class BatchPlan:
     """The batches of an endless run over a corpus, by number."""
 
-    def __init__(self, source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32], config: BatchConfig, seed: int) -> None:
+    def __init__(
+        self, source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32], config: BatchConfig, seed: int
+    ) -> None:
         """Lengths are in tokens, EOS counted; there must be at least one pair."""
         self._lengths = (source_lengths.astype(np.int64), target_lengths.astype(np.int64))
         self._seed, self._accumulate = seed, config.accumulate

@@ -33,7 +33,9 @@ def _halve(text: str) -> tuple[str, str]:
     middle = len(text) / 2
     for pattern in _BREAKS:
         # A cut near an edge would peel a long text crumb by crumb; then a lesser place nearer the middle is better.
-        cuts = [m for m in pattern.finditer(text, len(text) // 5, len(text) - len(text) // 5) if 0 < m.start() and m.end() < len(text)]
+        cuts = [
+            m for m in pattern.finditer(text, len(text) // 5, len(text) - len(text) // 5) if m.start() > 0 and m.end() < len(text)
+        ]
         if cuts:
             cut = min(cuts, key=lambda m: abs(m.start() - middle))
             return text[: cut.start()], text[cut.end() :]

@@ -126,11 +126,15 @@ class Tokenizer:
 def normalise(text: str, form: str) -> str:
     """The form of a text that the model sees: one Unicode normal form, and every white space or control character a space."""
     if form != "none":
-        text = unicodedata.normalize(form.upper(), text)
+        text = unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
     text = text.replace(_SPACE_MARK, _SPACE_MARK_STAND_IN)
     if text.isprintable():
         return text
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Zs") or c == "\ufeff" else c for c in text).encode("utf-8", "replace").decode()
+    return (
+        "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Zs") or c == "\ufeff" else c for c in text)
+        .encode("utf-8", "replace")
+        .decode()
+    )
 
 
 def _processor(model: bytes) -> Any:
@@ -165,5 +169,7 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise DataProblem(f"the tokenizer cannot be trained: {error}", "check the corpus, or choose another tokenizer.vocab_size") from None
+        raise DataProblem(
+            f"the tokenizer cannot be trained: {error}", "check the corpus, or choose another tokenizer.vocab_size"
+        ) from None
     return model.getvalue()

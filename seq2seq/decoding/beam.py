@@ -11,6 +11,8 @@ from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD, UNK
 
 NEVER = float("-inf")
+UNSPEAKABLE = (PAD, BOS, UNK)
+"""Tokens that no translation may hold."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class _Beam:
         self.search, self.device = search, source.device
         B, K = source.size(0), search.beam_size
         self.least, self.most = search.lengths(source, search.max_target_length)
+        self.earliest_end = int(self.most.min())
+        self.unspeakable = torch.tensor(UNSPEAKABLE, device=self.device)
         self.results: list[list[Hypothesis]] = [[] for _ in range(B)]
         self.sentences = torch.arange(B, device=self.device)
         self.length = 0
@@ -95,7 +99,9 @@ class _Beam:
         places = torch.arange(K, device=self.device)
         taken = (places < (K - self.finished_count)[:, None]) & (candidates > NEVER)
         ends = tokens == EOS
-        grown = torch.cat((self.tokens.gather(1, parents[:, :, None].expand(-1, -1, self.tokens.size(2))), tokens[:, :, None]), dim=2)
+        grown = torch.cat(
+            (self.tokens.gather(1, parents[:, :, None].expand(-1, -1, self.tokens.size(2))), tokens[:, :, None]), dim=2
+        )
         self.length += 1
         self._finish(candidates.masked_fill(~(taken & ends), NEVER), grown)
         self.scores = candidates.masked_fill(~taken | ends, NEVER)
@@ -105,18 +111,21 @@ class _Beam:
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The K best continuations of each sentence: log-probabilities, tokens and parent slots, each (B, K).
 
-        Top-k of the raw logits and a log-sum-exp give the same as a log-softmax over everything, for less.
+        The best few of each hypothesis's raw logits hold the best K of the sentence, so that of the whole vocabulary
+        only a log-sum-exp and a top-k are taken: enough of them that K remain when the unspeakable ones are gone.
         """
-        K, V = self.search.beam_size, logits.size(-1)
+        K = self.search.beam_size
         logits = logits.float()
         log_total = logits.logsumexp(dim=-1, keepdim=True)
-        logits[:, :, [PAD, BOS, UNK]] = NEVER
-        must_end, may_not_end = self.length >= self.most, self.length < self.least
-        end_only = torch.full((V,), NEVER, device=self.device)
-        end_only[EOS] = 0.0
-        logits = torch.where(must_end[:, None, None], logits + end_only, logits)
-        logits[:, :, EOS] = logits[:, :, EOS].masked_fill(may_not_end[:, None], NEVER)
-        best, tokens = logits.topk(min(K, V), dim=-1)
+        best, tokens = logits.topk(min(K + len(UNSPEAKABLE) + 1, logits.size(-1)), dim=-1)
+        too_early = (self.length < self.least)[:, None, None]
+        allowed = ~torch.isin(tokens, self.unspeakable) & ~((tokens == EOS) & too_early)
+        best = best.masked_fill(~allowed, NEVER)
+        if self.length >= self.earliest_end:
+            must_end = (self.length >= self.most)[:, None, None]
+            only_end = torch.full_like(best, NEVER)
+            only_end[:, :, 0] = logits[:, :, EOS]
+            best, tokens = torch.where(must_end, only_end, best), tokens.masked_fill(must_end, EOS)
         totals = (self.scores[:, :, None] + (best - log_total)).flatten(1)
         best, places = totals.topk(K, dim=1)
         return best, tokens.flatten(1).gather(1, places), places // tokens.size(2)
@@ -147,7 +156,17 @@ class _Beam:
         for b in done.nonzero().flatten().tolist():
             self.results[int(self.sentences[b])] = self._hypotheses(b)
         kept = (~done).nonzero().flatten()
-        for name in ("least", "most", "sentences", "scores", "tokens", "finished_scores", "finished_log_probabilities", "finished_tokens", "finished_count"):
+        for name in (
+            "least",
+            "most",
+            "sentences",
+            "scores",
+            "tokens",
+            "finished_scores",
+            "finished_log_probabilities",
+            "finished_tokens",
+            "finished_count",
+        ):
             setattr(self, name, getattr(self, name).index_select(0, kept))
         self._kept = kept
 
@@ -159,8 +178,13 @@ class _Beam:
 
     def _hypotheses(self, b: int) -> list[Hypothesis]:
         most = int(self.most[b])
-        rows = zip(self.finished_scores[b].tolist(), self.finished_log_probabilities[b].tolist(), self.finished_tokens[b].tolist(), strict=True)
-        found = []
+        rows = zip(
+            self.finished_scores[b].tolist(),
+            self.finished_log_probabilities[b].tolist(),
+            self.finished_tokens[b].tolist(),
+            strict=True,
+        )
+        found: list[Hypothesis] = []
         for score, log_probability, row in rows:
             if score > NEVER and len(found) < self.search.n_best:
                 tokens = [t for t in row if t not in (PAD, BOS, EOS)]

@@ -39,7 +39,9 @@ def fused_attention(
 ) -> Tensor:
     """The same function through torch's fused kernel, which never holds the (T, S) weights in memory."""
     grouped = query.size(1) != key.size(1)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+    )
 
 
 class MultiHeadAttention(nn.Module):

@@ -72,7 +72,9 @@ class Cache:
         sentences, hypotheses = self.shape
         flat = rows.flatten()
         layers = [
-            LayerCache(layer.keys.index_select(0, flat), layer.values.index_select(0, flat), layer.memory_keys, layer.memory_values)
+            LayerCache(
+                layer.keys.index_select(0, flat), layer.values.index_select(0, flat), layer.memory_keys, layer.memory_values
+            )
             for layer in self.layers
         ]
         memory_mask = self.memory_mask

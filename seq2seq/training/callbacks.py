@@ -11,8 +11,6 @@ import lightning
 from seq2seq.atomic import replacing_file
 from seq2seq.training.module import Validation
 
-CHECKPOINT = "last.ckpt"
-
 
 class BestBundle(lightning.Callback):
     """Writes the bundle whenever validation BLEU is better than ever, so a run has a usable model from early on."""
@@ -44,8 +42,8 @@ class BestBundle(lightning.Callback):
 class SaveState(lightning.Callback):
     """After each validation, everything that is needed to go on."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / CHECKPOINT
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":
@@ -112,7 +110,11 @@ class MetricsFile(lightning.Callback):
         self._meter.add(batch.source_tokens, batch.target_tokens, outputs["nll"].detach())
         if trainer.global_step >= self._written + self._every:
             self._written = trainer.global_step
-            values = {"train_loss": self._meter.loss, "learning_rate": learning_rate(trainer), "tokens_per_second": self._meter.tokens_per_second}
+            values = {
+                "train_loss": self._meter.loss,
+                "learning_rate": learning_rate(trainer),
+                "tokens_per_second": self._meter.tokens_per_second,
+            }
             self._write(trainer.global_step, values)
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=trainer.global_step)
@@ -120,13 +122,18 @@ class MetricsFile(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         result = pl_module.validation
-        self._write(result.step, {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf})
+        self._write(
+            result.step,
+            {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf},
+        )
         self._meter.reset()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         seconds = self._seconds_before + time.monotonic() - self._started
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow({"step": step, "seconds": round(seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}})
+            csv.DictWriter(file, COLUMNS).writerow(
+                {"step": step, "seconds": round(seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}}
+            )
 
 
 def learning_rate(trainer: lightning.Trainer) -> float:

@@ -36,7 +36,10 @@ def within(pairs: TokenPairs, max_length: int) -> TokenPairs:
         return pairs
     kept = np.flatnonzero(fits).tolist()
     if not kept:
-        raise DataProblem(f"every pair is longer than model.max_length={max_length} tokens", "raise model.max_length, or split the text into sentences")
+        raise DataProblem(
+            f"every pair is longer than model.max_length={max_length} tokens",
+            "raise model.max_length, or split the text into sentences",
+        )
     return TokenPairs(TokenRows([pairs.source[i].tolist() for i in kept]), TokenRows([pairs.target[i].tolist() for i in kept]))
 
 
@@ -65,12 +68,12 @@ class TranslationData(lightning.LightningDataModule):
         self._train, self._validation = train, validation
         self.plan = BatchPlan(train.source.lengths, train.target.lengths, config, seed)
         self._validation_plan = BatchPlan(validation.source.lengths, validation.target.lengths, config, 0)
-        self._accumulate, self._max_steps = config.accumulate, max_steps
+        self.accumulate, self._max_steps = config.accumulate, max_steps
 
     def train_dataloader(self) -> Any:
         # Lightning restores its step before it asks for the loader: a resumed run goes on where it stood.
         done = self.trainer.global_step if self.trainer else 0
-        return PlannedBatches(self._train, self.plan, done * self._accumulate, self._max_steps * self._accumulate)
+        return PlannedBatches(self._train, self.plan, done * self.accumulate, self._max_steps * self.accumulate)
 
     def val_dataloader(self) -> Any:
         return PlannedBatches(self._validation, self._validation_plan, 0, self._validation_plan.batches_per_epoch)

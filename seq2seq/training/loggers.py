@@ -32,7 +32,11 @@ class TensorBoard:
     """To look: tensorboard --logdir RUN."""
 
     def make(self, run_dir: Path) -> list[Any]:
-        return [_make("tensorboard", "tensorboard", lambda loggers: loggers.TensorBoardLogger(run_dir, name="", version="tensorboard"))]
+        return [
+            _make(
+                "tensorboard", "tensorboard", lambda loggers: loggers.TensorBoardLogger(run_dir, name="", version="tensorboard")
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,15 @@ class WandB:
     offline: bool = False
 
     def make(self, run_dir: Path) -> list[Any]:
-        return [_make("wandb", "wandb", lambda loggers: loggers.WandbLogger(name=self.name or run_dir.name, project=self.project, offline=self.offline, save_dir=run_dir))]
+        return [
+            _make(
+                "wandb",
+                "wandb",
+                lambda loggers: loggers.WandbLogger(
+                    name=self.name or run_dir.name, project=self.project, offline=self.offline, save_dir=run_dir
+                ),
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,13 @@ class MlFlow:
 
     def make(self, run_dir: Path) -> list[Any]:
         uri = self.tracking_uri or f"file:{run_dir.absolute() / 'mlruns'}"
-        return [_make("mlflow", "mlflow", lambda loggers: loggers.MLFlowLogger(experiment_name=self.experiment, run_name=run_dir.name, tracking_uri=uri))]
+        return [
+            _make(
+                "mlflow",
+                "mlflow",
+                lambda loggers: loggers.MLFlowLogger(experiment_name=self.experiment, run_name=run_dir.name, tracking_uri=uri),
+            )
+        ]
 
 
 def _make(package: str, extra: str, maker: Callable[[Any], Any]) -> Any:

@@ -77,5 +77,5 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
 def projected_cross_entropy(features: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """See `ProjectedCrossEntropy`: the smoothed loss, and the plain negative log-likelihood for perplexity."""
-    loss, nll = ProjectedCrossEntropy.apply(features, weight, targets, smoothing)
+    loss, nll = ProjectedCrossEntropy.apply(features, weight, targets, smoothing)  # type: ignore[no-untyped-call]
     return loss, nll

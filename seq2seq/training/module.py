@@ -45,7 +45,15 @@ class TranslationModule(lightning.LightningModule):
 
     validation: Validation | None = None
 
-    def __init__(self, model: Transformer, optimizer: Optimizer, schedule: Schedule, translator: Translator, text: ValidationText, seed: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        translator: Translator,
+        text: ValidationText,
+        seed: int,
+    ) -> None:
         super().__init__()
         self.model = model
         self._optimizer, self._schedule, self._seed = optimizer, schedule, seed
@@ -63,7 +71,9 @@ class TranslationModule(lightning.LightningModule):
         """Smoothed loss and plain negative log-likelihood, summed over the target tokens; padding is never projected."""
         features = self.model.features(batch.source, batch.target_input)
         real = batch.target_output != PAD
-        return projected_cross_entropy(features[real], self.model.output.weight, batch.target_output[real], self._optimizer.label_smoothing)
+        return projected_cross_entropy(
+            features[real], self.model.output.weight, batch.target_output[real], self._optimizer.label_smoothing
+        )
 
     def configure_optimizers(self) -> Any:
         options = self._optimizer

@@ -43,7 +43,10 @@ class Averaging:
     count: int = 5
 
     def __post_init__(self) -> None:
-        require((0 < self.decay < 1, f"decay is {self.decay}, it must be between 0 and 1"), (self.count >= 1, "count must be at least 1"))
+        require(
+            (0 < self.decay < 1, f"decay is {self.decay}, it must be between 0 and 1"),
+            (self.count >= 1, "count must be at least 1"),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,13 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         require(
-            *((getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1") for name in ("max_steps", "validate_every", "devices", "log_every")),
+            *(
+                (getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1")
+                for name in ("max_steps", "validate_every", "devices", "log_every")
+            ),
             (self.patience is None or self.patience >= 1, "patience must be at least 1, or null"),
-            (self.validation_sentences is None or self.validation_sentences >= 1, "validation_sentences must be at least 1, or null"),
+            (
+                self.validation_sentences is None or self.validation_sentences >= 1,
+                "validation_sentences must be at least 1, or null",
+            ),
         )

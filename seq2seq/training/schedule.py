@@ -36,10 +36,12 @@ class InverseSquareRoot:
     warmup_steps: int = 1000
 
     def __post_init__(self) -> None:
-        require((self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0"))
+        require(
+            (self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0")
+        )
 
     def __call__(self, step: int, d_model: int) -> float:
-        return self.learning_rate * min(step / self.warmup_steps, (self.warmup_steps / step) ** 0.5)
+        return float(self.learning_rate * min(step / self.warmup_steps, (self.warmup_steps / step) ** 0.5))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Constant:
     warmup_steps: int = 1
 
     def __post_init__(self) -> None:
-        require((self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0"))
+        require(
+            (self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0")
+        )
 
     def __call__(self, step: int, d_model: int) -> float:
         return self.learning_rate * min(1.0, step / self.warmup_steps)

@@ -85,7 +85,9 @@ class Screen(lightning.Callback):
         self._console.print(row)
         for example in self._examples:
             self._console.print(f"  [dim]{self._languages[0]:>5}  {escape(example.source)}[/]", highlight=False)
-            self._console.print(f"  [dim]{self._languages[1]:>5}[/]  {escape(result.translations[example.index])}", highlight=False)
+            self._console.print(
+                f"  [dim]{self._languages[1]:>5}[/]  {escape(result.translations[example.index])}", highlight=False
+            )
         self._meter.reset()
         self._last_line = time.monotonic()
 

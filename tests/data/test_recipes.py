@@ -7,10 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from seq2seq.data.download import RemoteFile
-from seq2seq.data.recipe import Recipe
-from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from seq2seq.recipes.cldr import Cldr
 from seq2seq.recipes.files import Files
 from seq2seq.recipes.hub import Hub
@@ -18,6 +14,10 @@ from seq2seq.recipes.iwslt2017 import Iwslt2017
 from seq2seq.recipes.multi30k import Multi30k
 from seq2seq.recipes.tatoeba import Tatoeba, draw_splits
 from seq2seq.recipes.wmt14 import Wmt14
+
+from seq2seq.data.download import RemoteFile
+from seq2seq.data.recipe import Recipe
+from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from tests.conftest import counting_pairs, write_corpus
 
 PAIRS = counting_pairs(12)
@@ -140,7 +140,9 @@ def test_a_local_folder_stands_in_for_the_download(
         make("en", "de").load(("train",))
 
 
-@pytest.mark.parametrize("make", [lambda: Multi30k("en", "ja"), lambda: Wmt14("de", "fr"), lambda: Iwslt2017("en", "cs"), lambda: Multi30k("en", "en")])
+@pytest.mark.parametrize(
+    "make", [lambda: Multi30k("en", "ja"), lambda: Wmt14("de", "fr"), lambda: Iwslt2017("en", "cs"), lambda: Multi30k("en", "en")]
+)
 def test_unknown_languages_are_refused(make: object) -> None:
     with pytest.raises(ConfigProblem):
         make()  # type: ignore[operator]

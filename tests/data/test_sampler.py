@@ -18,7 +18,9 @@ def plan(lengths: list[tuple[int, int]], seed: int = 1, **settings: int) -> Batc
 
 
 @given(LENGTHS, st.integers(40, 400), st.integers(1, 4), st.integers(0, 3))
-def test_every_epoch_has_every_pair_once_within_the_budget(lengths: list[tuple[int, int]], max_tokens: int, width: int, epoch: int) -> None:
+def test_every_epoch_has_every_pair_once_within_the_budget(
+    lengths: list[tuple[int, int]], max_tokens: int, width: int, epoch: int
+) -> None:
     batches = plan(lengths, max_tokens=max_tokens, bucket_width=width)
     start = epoch * batches.batches_per_epoch
     seen = []

@@ -24,7 +24,7 @@ def test_no_character_is_lost(tokenizer: Tokenizer, words: list[str]) -> None:
 
 @given(st.text())
 def test_text_never_makes_special_tokens(tokenizer: Tokenizer, text: str) -> None:
-    for row in (tokenizer.encode_source([text, text + "<s></s><pad><unk>▁"])):
+    for row in tokenizer.encode_source([text, text + "<s></s><pad><unk>▁"]):
         assert row[-1] == EOS
         assert not {PAD, BOS, EOS, UNK} & set(row[:-1])
 
@@ -53,10 +53,14 @@ def test_digits_are_tokens_of_their_own() -> None:
 @pytest.mark.parametrize("joint", [True, False])
 def test_saves_and_loads(tmp_path: Path, kind: str, joint: bool) -> None:
     pairs = counting_pairs(100)
-    tokenizer = Tokenizer.train(TokenizerConfig(kind=kind, vocab_size=320, joint=joint), [s for s, _ in pairs], [t for _, t in pairs])  # type: ignore[arg-type]
+    tokenizer = Tokenizer.train(
+        TokenizerConfig(kind=kind, vocab_size=320, joint=joint), [s for s, _ in pairs], [t for _, t in pairs]
+    )  # type: ignore[arg-type]
     tokenizer.save(tmp_path / "t")
     again = Tokenizer.load(tmp_path / "t")
-    assert sorted(p.name for p in (tmp_path / "t").glob("*.model")) == (["joint.model"] if joint else ["source.model", "target.model"])
+    assert sorted(p.name for p in (tmp_path / "t").glob("*.model")) == (
+        ["joint.model"] if joint else ["source.model", "target.model"]
+    )
     assert again.config == tokenizer.config
     for text in ("one two", "fünf sechs", "漢"):
         assert again.encode_source([text]) == tokenizer.encode_source([text])

@@ -49,9 +49,8 @@ class Toy:
 
 def accepts_a_transformer(model: Transformer) -> Stepper:
     """Checked by mypy: the Transformer and the toy fit the protocol, beam search is a Search."""
-    toy: Stepper = Toy(0)
-    search: Search = BeamSearch()
-    assert toy and search
+    _toy: Stepper = Toy(0)
+    _search: Search = BeamSearch()
     return model
 
 
@@ -63,7 +62,9 @@ def log_probability(model: Toy, source: list[int], tokens: tuple[int, ...]) -> f
     return total
 
 
-def all_translations(model: Toy, source: list[int], penalty: LengthPenalty, longest: int, shortest: int = 1) -> list[tuple[float, tuple[int, ...]]]:
+def all_translations(
+    model: Toy, source: list[int], penalty: LengthPenalty, longest: int, shortest: int = 1
+) -> list[tuple[float, tuple[int, ...]]]:
     """Every translation there is, best first."""
     found = []
     for length in range(shortest, longest + 1):
@@ -73,7 +74,12 @@ def all_translations(model: Toy, source: list[int], penalty: LengthPenalty, long
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), kind=st.sampled_from(["gnmt", "average", "none"]), alpha=st.sampled_from([0.0, 0.6, 1.0, 2.0]), n_best=st.integers(1, 5))
+@given(
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from(["gnmt", "average", "none"]),
+    alpha=st.sampled_from([0.0, 0.6, 1.0, 2.0]),
+    n_best=st.integers(1, 5),
+)
 def test_a_wide_beam_is_exhaustive_search(seed: int, kind: str, alpha: float, n_best: int) -> None:
     model, penalty = Toy(seed), LengthPenalty(kind, alpha)
     source = torch.tensor([[4, 5, EOS], [6, EOS, PAD]])

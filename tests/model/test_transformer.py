@@ -23,7 +23,14 @@ def torch_transformer(ours: Transformer, pre: bool) -> nn.Transformer:
     """torch.nn.Transformer with our weights."""
     config = ours.config
     theirs = nn.Transformer(
-        config.d_model, config.heads, config.layers, config.layers, config.d_feedforward, dropout=0.0, batch_first=True, norm_first=pre
+        config.d_model,
+        config.heads,
+        config.layers,
+        config.layers,
+        config.d_feedforward,
+        dropout=0.0,
+        batch_first=True,
+        norm_first=pre,
     )
     if not pre:  # torch ends its stacks with a norm that the paper does not have
         theirs.encoder.norm = theirs.decoder.norm = None
@@ -35,10 +42,19 @@ def torch_transformer(ours: Transformer, pre: bool) -> nn.Transformer:
         state[f"{prefix}.out_proj.weight"], state[f"{prefix}.out_proj.bias"] = layer.output.weight, layer.output.bias
 
     def rest(prefix: str, layer: nn.Module, residuals: list[nn.Module]) -> None:
-        state[f"{prefix}.linear1.weight"], state[f"{prefix}.linear1.bias"] = layer.feedforward.inner.weight, layer.feedforward.inner.bias
-        state[f"{prefix}.linear2.weight"], state[f"{prefix}.linear2.bias"] = layer.feedforward.outer.weight, layer.feedforward.outer.bias
+        state[f"{prefix}.linear1.weight"], state[f"{prefix}.linear1.bias"] = (
+            layer.feedforward.inner.weight,
+            layer.feedforward.inner.bias,
+        )
+        state[f"{prefix}.linear2.weight"], state[f"{prefix}.linear2.bias"] = (
+            layer.feedforward.outer.weight,
+            layer.feedforward.outer.bias,
+        )
         for number, residual in enumerate(residuals, start=1):
-            state[f"{prefix}.norm{number}.weight"], state[f"{prefix}.norm{number}.bias"] = residual.norm.weight, residual.norm.bias
+            state[f"{prefix}.norm{number}.weight"], state[f"{prefix}.norm{number}.bias"] = (
+                residual.norm.weight,
+                residual.norm.bias,
+            )
 
     for i, layer in enumerate(ours.encoder.layers):
         attention(f"encoder.layers.{i}.self_attn", layer.self_attention)
@@ -46,7 +62,11 @@ def torch_transformer(ours: Transformer, pre: bool) -> nn.Transformer:
     for i, layer in enumerate(ours.decoder.layers):
         attention(f"decoder.layers.{i}.self_attn", layer.self_attention)
         attention(f"decoder.layers.{i}.multihead_attn", layer.cross_attention)
-        rest(f"decoder.layers.{i}", layer, [layer.self_attention_residual, layer.cross_attention_residual, layer.feedforward_residual])
+        rest(
+            f"decoder.layers.{i}",
+            layer,
+            [layer.self_attention_residual, layer.cross_attention_residual, layer.feedforward_residual],
+        )
     if pre:
         for name in ("encoder", "decoder"):
             norm = getattr(ours, name).norm
@@ -83,12 +103,24 @@ def test_equals_torchs_transformer_in_outputs_and_gradients(pre: bool) -> None:
     (ours_out * weights).sum().backward()
     (expected * weights).sum().backward()
     for ours_layer, theirs_layer in zip(ours.encoder.layers, theirs.encoder.layers, strict=True):
-        grads = torch.cat([ours_layer.self_attention.query.weight.grad, ours_layer.self_attention.key.weight.grad, ours_layer.self_attention.value.weight.grad])
+        grads = torch.cat(
+            [
+                ours_layer.self_attention.query.weight.grad,
+                ours_layer.self_attention.key.weight.grad,
+                ours_layer.self_attention.value.weight.grad,
+            ]
+        )
         torch.testing.assert_close(grads, theirs_layer.self_attn.in_proj_weight.grad, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(ours_layer.feedforward.inner.weight.grad, theirs_layer.linear1.weight.grad, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            ours_layer.feedforward.inner.weight.grad, theirs_layer.linear1.weight.grad, atol=1e-5, rtol=1e-4
+        )
     for ours_layer, theirs_layer in zip(ours.decoder.layers, theirs.decoder.layers, strict=True):
-        torch.testing.assert_close(ours_layer.cross_attention.output.weight.grad, theirs_layer.multihead_attn.out_proj.weight.grad, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(ours_layer.feedforward_residual.norm.weight.grad, theirs_layer.norm3.weight.grad, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            ours_layer.cross_attention.output.weight.grad, theirs_layer.multihead_attn.out_proj.weight.grad, atol=1e-5, rtol=1e-4
+        )
+        torch.testing.assert_close(
+            ours_layer.feedforward_residual.norm.weight.grad, theirs_layer.norm3.weight.grad, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_equals_marian_with_the_same_weights() -> None:
@@ -109,12 +141,21 @@ def test_equals_marian_with_the_same_weights() -> None:
         for i, layer in enumerate(getattr(ours, side).layers):
             prefix = f"model.{side}.layers.{i}"
             pairs = {"self_attn": layer.self_attention, "self_attn_layer_norm": layer.self_attention_residual.norm}
-            pairs |= {"fc1": layer.feedforward.inner, "fc2": layer.feedforward.outer, "final_layer_norm": layer.feedforward_residual.norm}
+            pairs |= {
+                "fc1": layer.feedforward.inner,
+                "fc2": layer.feedforward.outer,
+                "final_layer_norm": layer.feedforward_residual.norm,
+            }
             if side == "decoder":
                 pairs |= {"encoder_attn": layer.cross_attention, "encoder_attn_layer_norm": layer.cross_attention_residual.norm}
             for name, module in pairs.items():
                 for ending, tensor in module.state_dict().items():
-                    ending = ending.replace("query", "q_proj").replace("key", "k_proj").replace("value", "v_proj").replace("output", "out_proj")
+                    ending = (
+                        ending.replace("query", "q_proj")
+                        .replace("key", "k_proj")
+                        .replace("value", "v_proj")
+                        .replace("output", "out_proj")
+                    )
                     translated[f"{prefix}.{name}.{ending}"] = tensor
     translated["lm_head.weight"] = ours.output.weight
     assert set(state) <= set(translated), set(state) - set(translated)
@@ -208,7 +249,9 @@ def test_rows_of_one_batch_may_stand_at_different_positions() -> None:
 @pytest.mark.parametrize(("tied", "matrices"), [("three-way", 1), ("two-way", 2), ("none", 3)])
 def test_tying(tied: str, matrices: int) -> None:
     model = Transformer(small_config(tied_embeddings=tied))
-    held = {p.data_ptr() for p in (model.source_embedding.tokens.weight, model.target_embedding.tokens.weight, model.output.weight)}
+    held = {
+        p.data_ptr() for p in (model.source_embedding.tokens.weight, model.target_embedding.tokens.weight, model.output.weight)
+    }
     assert len(held) == matrices
 
 

@@ -17,7 +17,9 @@ def test_the_fast_path_the_formula_and_torch_agree(smoothing: float, rows: int) 
     torch.testing.assert_close(formula, reference, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(fast, reference, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(nll, F.cross_entropy(features @ weight.T, targets, reduction="sum"), rtol=1e-5, atol=1e-4)
-    for ours, theirs in zip(torch.autograd.grad(fast, (features, weight)), torch.autograd.grad(reference, (features, weight)), strict=True):
+    for ours, theirs in zip(
+        torch.autograd.grad(fast, (features, weight)), torch.autograd.grad(reference, (features, weight)), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -37,5 +39,7 @@ def test_bfloat16_is_near() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         near, _ = projected_cross_entropy(features, weight, targets, 0.1)
     torch.testing.assert_close(near, exact, rtol=2e-3, atol=0)
-    for ours, theirs in zip(torch.autograd.grad(near, (features, weight)), torch.autograd.grad(exact, (features, weight)), strict=True):
+    for ours, theirs in zip(
+        torch.autograd.grad(near, (features, weight)), torch.autograd.grad(exact, (features, weight)), strict=True
+    ):
         assert float((ours - theirs).norm() / theirs.norm()) < 0.02

@@ -29,7 +29,9 @@ def test_constant_warms_up() -> None:
     assert [Constant(0.5, 2)(step, 1) for step in (1, 2, 3)] == [0.25, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("make", [lambda: Noam(0), lambda: InverseSquareRoot(-1.0), lambda: LinearDecay(0.1, 10, 10), lambda: Constant(0.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: Noam(0), lambda: InverseSquareRoot(-1.0), lambda: LinearDecay(0.1, 10, 10), lambda: Constant(0.0)]
+)
 def test_refuses_settings_that_cannot_be(make: object) -> None:
     with pytest.raises(ConfigProblem):
         make()  # type: ignore[operator]

@@ -1,0 +1,270 @@
+"""The commands as people type them, each in a process of its own."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seq2seq.bundle import Bundle, BundleConfig
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.model.transformer import Transformer
+from tests.conftest import counting_pairs, write_corpus
+
+BIN = Path(sys.executable).parent
+SMALL = [
+    "model.layers=1",
+    "model.d_model=16",
+    "model.heads=2",
+    "model.d_feedforward=16",
+    "tokenizer.vocab_size=330",
+    "batch.max_tokens=200",
+    "trainer.max_steps=6",
+    "trainer.validate_every=3",
+    "trainer.log_every=1",
+    "logger=csv",
+]
+
+
+def command(
+    name: str, *arguments: str, folder: Path, given: bytes = b"", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [BIN / f"seq2seq-{name}", *arguments],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small model was trained on files, with corpus/ and runs/mine/."""
+    folder = tmp_path_factory.mktemp("work")
+    for name, count in (("train", 80), ("val", 8), ("test", 9)):
+        write_corpus(folder / "corpus", name, counting_pairs(count, seed=count))
+    done = command(
+        "train", "recipe=files", "recipe.source=en", "recipe.target=de", "recipe.train=corpus/train", "recipe.validation=corpus/val",
+        "run_dir=runs/mine", *SMALL, folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    said = done.stdout.decode()
+    assert "seq2seq-translate bundle=runs/mine/bundle" in said
+    assert said.count("BLEU") >= 3
+    return folder
+
+
+def test_train_leaves_config_metrics_checkpoint_and_bundle(trained: Path) -> None:
+    run = trained / "runs" / "mine"
+    assert {"config.yaml", "metrics.csv", "checkpoints", "bundle", "result.json"} <= {path.name for path in run.iterdir()}
+    assert Bundle.load(run / "bundle").config.source == "en"
+    assert "SHA-256" in (run / "bundle" / "README.md").read_text()
+    assert not (trained / "outputs").exists()
+
+
+def test_training_again_goes_on_or_is_complete_or_says_what_differs(trained: Path) -> None:
+    same = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "run_dir=runs/mine", *SMALL]
+    again = command("train", *same, folder=trained)
+    assert again.returncode == 0
+    assert b"already complete" in again.stdout
+    longer = command("train", *same, "trainer.max_steps=9", folder=trained)
+    assert longer.returncode == 0, longer.stderr.decode()
+    assert b"step       9" in longer.stdout
+    assert b"step       3" not in longer.stdout
+    other = command("train", *same, "model.d_feedforward=32", "seed=2", folder=trained)
+    assert other.returncode == 2
+    assert b"model.d_feedforward was 16, is 32; seed was 1, is 2" in other.stderr
+    never = command("train", *same, "resume=never", folder=trained)
+    assert never.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"one two\n", b"one\n\n \ntwo three", "one\r\ntwo\u2028three\n\n".encode(), b"one\xfftwo\nthree\n"]
+)
+def test_translate_is_a_filter_of_lines(trained: Path, text: bytes) -> None:
+    done = command("translate", "bundle=runs/mine/bundle", folder=trained, given=text)
+    assert done.returncode == 0, done.stderr.decode()
+    lines = text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
+    assert done.stdout.count(b"\n") == lines
+    for given, answer in zip(text.split(b"\n"), done.stdout.split(b"\n"), strict=False):
+        assert bool(given.strip()) == bool(answer), (given, answer)
+
+
+def test_translate_from_file_to_file_packed_and_back(trained: Path) -> None:
+    (trained / "in.txt.gz").write_bytes(gzip.compress((trained / "corpus" / "test.en").read_bytes()))
+    plain = command(
+        "translate", "bundle=runs/mine/bundle", folder=trained, given=(trained / "corpus" / "test.en").read_bytes()
+    ).stdout
+    arguments = ["bundle=runs/mine/bundle", "input=in.txt.gz", "output=out.txt.gz", "decoding=beam", "decoding.beam_size=4"]
+    done = command("translate", *arguments, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert gzip.decompress((trained / "out.txt.gz").read_bytes()) == plain
+    again = command("translate", *arguments, folder=trained)
+    assert again.returncode == 2
+    assert b"overwrite=true" in again.stderr
+    assert command("translate", *arguments, "overwrite=true", folder=trained).returncode == 0
+    same = command(
+        "translate", "bundle=runs/mine/bundle", "input=in.txt.gz", "output=in.txt.gz", "overwrite=true", folder=trained
+    )
+    assert same.returncode == 2
+    assert b"same file" in same.stderr
+
+
+def test_translate_gives_n_best_as_tsv_and_jsonl(trained: Path) -> None:
+    given = b"one two\n\nthree\n"
+    tsv = command(
+        "translate", "bundle=runs/mine/bundle", "format=tsv", "decoding.n_best=3", folder=trained, given=given
+    ).stdout.decode()
+    rows = [line.split("\t") for line in tsv.rstrip("\n").split("\n")]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("1", "3"),
+        ("2", "1"),
+        ("3", "1"),
+        ("3", "2"),
+        ("3", "3"),
+    ]
+    jsonl = command(
+        "translate", "bundle=runs/mine/bundle", "format=jsonl", "decoding.n_best=3", folder=trained, given=given
+    ).stdout.decode()
+    records = [json.loads(line) for line in jsonl.rstrip("\n").split("\n")]
+    assert [record["line"] for record in records] == [1, 2, 3]
+    assert records[1]["codes"] == ["BLANK"]
+    assert [c["text"] for c in records[0]["candidates"]] == [row[3] for row in rows[:3]]
+
+
+def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -> None:
+    split = command(
+        "evaluate",
+        "bundle=runs/mine/bundle",
+        "recipe=files",
+        "recipe.test=corpus/test",
+        "split=test",
+        "bootstrap=50",
+        folder=trained,
+    )
+    assert split.returncode == 0, split.stderr.decode()
+    results = json.loads((trained / "runs" / "mine" / "results.json").read_text())
+    assert [score["metric"] for score in results["scores"]] == ["BLEU", "chrF++", "TER"]
+    assert all("version" in score["signature"] and score["low"] <= score["high"] for score in results["scores"])
+    files = command(
+        "evaluate",
+        "bundle=runs/mine/bundle",
+        "source=corpus/test.en",
+        "reference=corpus/test.de",
+        "output=r.json",
+        folder=trained,
+    )
+    assert files.returncode == 0, files.stderr.decode()
+    assert [s["value"] for s in json.loads((trained / "r.json").read_text())["scores"]] == [s["value"] for s in results["scores"]]
+    perfect = command(
+        "evaluate", "hypothesis=corpus/test.de", "reference=corpus/test.de", "bootstrap=0", "output=p.json", folder=trained
+    )
+    assert perfect.returncode == 0, perfect.stderr.decode()
+    assert json.loads((trained / "p.json").read_text())["scores"][0]["value"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code", "said"),
+    [
+        ("train", ["modle.d_model=256"], 2, "did you mean 'model.d_model'"),
+        ("train", ["model=tinny"], 2, "did you mean 'tiny'"),
+        ("train", ["recipe=mulit30k"], 2, "did you mean 'multi30k'"),
+        ("train", ["+model.dmodel=3"], 2, "did you mean 'model.d_model'"),
+        ("train", ["+modle.x=3"], 2, "modle"),
+        ("train", ["trainer.max_steps=lots", "model.dropout=1.5"], 2, "max_steps: expected a whole number"),
+        ("train", ["model.heads=7"], 2, "not divisible"),
+        ("train", ["tiny"], 2, "write name=value"),
+        ("train", ["recipe=multi30k", "recipe.source=xx"], 2, "Multi30k has en, de, fr and cs"),
+        (
+            "train",
+            ["recipe=files", "recipe.train=nowhere/train", "recipe.validation=nowhere/val"],
+            3,
+            "there is no file nowhere/train.en",
+        ),
+        ("translate", [], 2, "bundle= is not set"),
+        ("translate", ["bundle=nowhere"], 4, "not a bundle"),
+        ("translate", ["bundle=nowhere", "decoding.beam_size=0"], 2, "beam_size is 0"),
+        ("translate", ["bundle=nowhere", "format=xml"], 2, "not one of text, tsv, jsonl"),
+        ("translate", ["bundle=x", "input=missing.txt"], 3, "there is no file missing.txt"),
+        ("evaluate", ["recipe=cldr"], 2, "either bundle= or hypothesis="),
+        ("evaluate", ["bundle=nowhere", "recipe=cldr"], 4, "not a bundle"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_two_lines(tmp_path: Path, name: str, arguments: list[str], code: int, said: str) -> None:
+    done = command(name, *arguments, folder=tmp_path, environment={"COLUMNS": "200"})
+    error = done.stderr.decode()
+    assert done.returncode == code, error
+    assert said in error
+    assert error.startswith("error: ")
+    assert "fix: " in error
+    assert "Traceback" not in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "translate"])
+def test_help_shows_examples_and_choices_without_torch(tmp_path: Path, name: str) -> None:
+    probe = f"import sys; sys.argv = ['seq2seq-{name}', '--help']; from seq2seq.cli.{name} import main; main(); assert not {{'torch', 'lightning', 'datasets', 'hydra'}} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count(f"  seq2seq-{name} ") == 3
+    for choice in ("beam", "greedy", "sampling"):
+        assert choice in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["modle.d_model=256"], ["model=tinny"], ["model.d_modle=256"]])
+def test_a_typo_is_answered_without_torch(tmp_path: Path, arguments: list[str]) -> None:
+    probe = f"""
+import sys
+sys.argv = ['seq2seq-train', *{arguments!r}]
+from seq2seq.cli.train import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2
+assert not {{'torch', 'lightning', 'datasets'}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
+    probe = "import sys, seq2seq; assert not {'torch', 'numpy', 'lightning', 'sentencepiece'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, check=True)
+
+
+@pytest.mark.slow
+def test_a_million_lines_in_little_memory(tmp_path: Path, tokenizer: Tokenizer, random_model: Transformer) -> None:
+    """As many lines out as in, and not more memory for a million lines than for a tenth of them."""
+    Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer).save(tmp_path / "bundle")
+    peaks = []
+    for count in (100_000, 1_000_000):
+        with (tmp_path / "in.txt").open("w") as file:
+            for i in range(count):
+                file.write("one two\n" if i % 3 else "\n" if i % 2 else "three\n")
+        measure = "import resource, runpy, sys; sys.argv[0] = 'seq2seq-translate'; from seq2seq.cli.translate import main; main(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        arguments = [
+            "bundle=bundle",
+            "input=in.txt",
+            "output=out.txt",
+            "overwrite=true",
+            "decoding=greedy",
+            "batch_size=512",
+            "decoding.lengths.max_factor=0.0",
+            "decoding.lengths.max_offset=1",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", measure, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stderr.split()[-1]))
+        with (tmp_path / "in.txt").open() as given, (tmp_path / "out.txt").open() as answers:
+            lines = 0
+            for line, answer in zip(given, answers, strict=True):
+                assert bool(line.strip()) == bool(answer.strip())
+                lines += 1
+        assert lines == count
+    assert peaks[1] < peaks[0] * 1.1, peaks
