@@ -6,11 +6,12 @@ BIN := .venv/bin
 .PHONY: demo test test-all check format clean
 
 demo: .venv/installed ## train on the default recipe, evaluate on unseen examples, translate some
-	$(BIN)/seq2seq-train run_dir=runs/demo
+	$(BIN)/seq2seq-train run_dir=runs/demo $(SETTINGS)
 	$(BIN)/seq2seq-evaluate bundle=runs/demo/bundle recipe=cldr split=test
 	@printf '\nThree lines through seq2seq-translate:\n'
 	@printf 'Monday, March 3, 2031\n1,234.5 kilometers\nIceland, Peru, and Japan\n' > runs/demo/in.txt
-	$(BIN)/seq2seq-translate bundle=runs/demo/bundle < runs/demo/in.txt | paste runs/demo/in.txt -
+	$(BIN)/seq2seq-translate bundle=runs/demo/bundle input=runs/demo/in.txt output=runs/demo/out.txt overwrite=true
+	@paste runs/demo/in.txt runs/demo/out.txt
 
 test: .venv/installed ## the fast tests
 	$(BIN)/pytest -m 'not slow'

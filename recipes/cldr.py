@@ -121,7 +121,7 @@ class _Facts:
         self.languages = _shared([locale.languages for locale in locales], lambda code: len(code) == 2)
         self.currencies = _shared([locale.currencies for locale in locales], _in_use)
         self.units = [unit for unit in _UNITS if all(_can_say(unit, locale) for locale in locales)]
-        self.kinds = [
+        kinds = [
             (self.date, 4),
             (self.time, 2),
             (self.date_and_time, 3),
@@ -132,6 +132,11 @@ class _Facts:
             (self.duration, 1),
             (self.list_of_names, 7),
         ]
+        have = {self.amount: self.units, self.price: self.currencies}
+        self.kinds = [(kind, weight) for kind, weight in kinds if have.get(kind, True)]
+        self.listed = [kind for kind in ("territories", "territories", "languages", "currencies") if len(self._codes(kind)) >= 3]
+        if not self.listed:
+            self.kinds = [(kind, weight) for kind, weight in self.kinds if kind != self.list_of_names]
 
     def names(self) -> Iterator[Sayer]:
         """Every name once."""
@@ -216,7 +221,7 @@ class _Facts:
     def list_of_names(self) -> Sayer:
         from babel import lists
 
-        kind = self.draw.choice(("territories", "territories", "languages", "currencies"))
+        kind = self.draw.choice(self.listed)
         names = [_name(kind, code) for code in self.draw.sample(self._codes(kind), self.draw.choice((2, 2, 3)))]
         style: Any = self.draw.choice(("standard", "or"))
         return lambda locale: lists.format_list([name(locale) for name in names], style, locale=locale)

@@ -70,6 +70,8 @@ class Files:
                     f"{path}:{number}: expected an object with the keys '{self.source}' and '{self.target}' (or 'source' and 'target'), got {line[:80]}",
                     "mend the line or rename the keys",
                 ) from None
+            if not isinstance(source, str) or not isinstance(target, str):
+                raise DataProblem(f"{path}:{number}: both sides must be text, got {line[:80]}", "mend the line")
             yield source, target
 
 

@@ -67,7 +67,7 @@ def hub_corpus(
             f"cannot load the data set '{name}' ({error})",
             "check the name and the network; a local folder may stand in for the name",
         ) from None
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ConfigProblem(
             f"the data set '{name}' cannot be loaded so: {error}",
             "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test",

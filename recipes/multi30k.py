@@ -60,7 +60,7 @@ class Multi30k:
         return parallel_corpus(
             (self.source, self.target),
             {split: stems[split] for split in splits},
-            in_folder(folder) if folder else self._fetch,
+            in_folder(folder, None if self.folder else self._fetch) if folder else self._fetch,
             origin=f"Multi30k, github.com/multi30k/dataset, task 1, {self.form} text",
             licence="captions of Flickr photographs; research use",
         )

@@ -57,6 +57,8 @@ class Tatoeba:
 
 
 def _member(archive: Path, language: str) -> list[str]:
+    if not zipfile.is_zipfile(archive):
+        raise DataProblem(f"{archive} is not a whole zip archive", f"delete it to download it again: rm {archive}")
     with zipfile.ZipFile(archive) as packed:
         for name in packed.namelist():
             if name.endswith(f".{language}"):

@@ -49,6 +49,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         os.rename(temporary, path)
         _sync(path.parent)
     finally:
+        if outgoing.exists() and not path.exists():
+            os.rename(outgoing, path)  # stopped between the two renames
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(outgoing, ignore_errors=True)
 

@@ -131,8 +131,9 @@ def _check_manifest(folder: Path) -> None:
         raise BundleProblem(f"{folder} is not a bundle: there is no {_MANIFEST} in it", fix)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, files = int(manifest["format_version"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        version = int(manifest["format_version"])
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
     if version > FORMAT_VERSION:
         raise BundleProblem(
@@ -142,13 +143,16 @@ def _check_manifest(folder: Path) -> None:
     for name in (_WEIGHTS, _CONFIG):
         if name not in files:
             raise BundleProblem(f"{path} does not list {name}", "copy the bundle again")
+    for extra in (folder / _TOKENIZER).glob("*"):
+        if f"{_TOKENIZER}/{extra.name}" not in files:
+            raise BundleProblem(f"{extra} is not in {_MANIFEST}", "do not use this bundle, or copy it again")
     for name, expected in files.items():
         file = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleProblem(f"{path} lists {name}, which is outside the bundle", "do not use this bundle")
         if not file.is_file():
             raise BundleProblem(f"{file} is missing", "copy the bundle again")
-        if file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
+        if (file.stat().st_size, sha256(file)) != expected:
             raise BundleProblem(f"{file} is damaged: its size or SHA-256 is not what {_MANIFEST} says", "copy the bundle again")
 
 

@@ -86,10 +86,20 @@ def guard() -> Iterator[None]:
             raise
         report(problem)
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has closed it: leave quietly, as a Unix filter does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except (OSError, MemoryError) as error:
+        if os.environ.get("SEQ2SEQ_TRACEBACK"):
+            raise
+        report(
+            MachineProblem(
+                str(error) or "out of memory",
+                "check the path, its rights, the disk and the memory; SEQ2SEQ_TRACEBACK=1 shows where",
+            )
+        )
+        sys.exit(MachineProblem.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

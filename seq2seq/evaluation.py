@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from seq2seq.errors import DataProblem, missing_extra
+from seq2seq.errors import ConfigProblem, DataProblem, did_you_mean, missing_extra
 
 Metric = Literal["bleu", "chrf", "chrf++", "ter"]
 
@@ -34,7 +34,14 @@ def tokenizer_for(language: str) -> str:
 
 
 def check_tokenizer(name: str) -> None:
-    """Raises MachineProblem if the tokenizer needs a package that is not there."""
+    """Raises ConfigProblem if sacreBLEU has no such tokenizer, MachineProblem if it needs a package that is not there."""
+    from sacrebleu.metrics import BLEU
+
+    if name not in BLEU.TOKENIZERS:
+        raise ConfigProblem(
+            f"sacreBLEU has no tokenizer '{name}'{did_you_mean(name, BLEU.TOKENIZERS)}",
+            f"tokenize= one of {', '.join(sorted(BLEU.TOKENIZERS))}",
+        )
     package, extra = _PACKAGES.get(name, ("", ""))
     if package and find_spec(package) is None:
         raise missing_extra(package, extra, f"BLEU with the tokenizer {name}")
@@ -83,7 +90,8 @@ def _metric(name: Metric, tokenize: str, lowercase: bool) -> Any:
     if name == "bleu":
         metric = BLEU(tokenize=tokenize, lowercase=lowercase)
     elif name == "ter":
-        metric = TER(case_sensitive=not lowercase)
+        asian = tokenize in _TOKENIZERS.values()  # TER counts words, and these texts have no spaces between them
+        metric = TER(case_sensitive=not lowercase, normalized=asian, asian_support=asian)
     else:
         metric = CHRF(word_order=2 if name == "chrf++" else 0, lowercase=lowercase)
     # sacreBLEU 2.6 cannot average resamples of which one scores 0: that one is a Python float, the rest are NumPy's.

@@ -108,6 +108,8 @@ def _scalar(expected: Any, value: Any, fail: Callable[[str], None]) -> Any:
         return fail(
             f'expected text, got the truth value {value}; YAML reads a bare yes, no, on, off so: quote it, for example "no"'
         )
+    if isinstance(value, int) and expected is str and not isinstance(value, bool):
+        return str(value)  # a name made of digits
     if not isinstance(expected, type):
         return value
     if isinstance(value, expected) and not (expected is int and isinstance(value, bool)):

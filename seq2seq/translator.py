@@ -12,10 +12,28 @@ from seq2seq.bundle import Bundle
 from seq2seq.data.batch import pad
 from seq2seq.data.lines import is_blank, one_line
 from seq2seq.data.splitting import split_to_fit
-from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
-from seq2seq.model.transformer import Transformer
+from seq2seq.errors import ConfigProblem, MachineProblem
+
+
+def find_device(name: str) -> torch.device:
+    """A torch device; `auto` is a GPU where there is one.
+
+    Raises:
+        ConfigProblem: torch knows no such device.
+        MachineProblem: this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigProblem(f"device is '{name}', which torch does not know", "device=auto, device=cpu or device=cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MachineProblem(f"device is {name}, but there is no GPU that torch can use", "device=auto")
+    return device
+
 
 _NO_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
 """Languages written without spaces: parts of a split line are joined directly."""
@@ -50,26 +68,17 @@ _BLANK = Translation((Candidate("", 0.0),), ("BLANK",))
 class Translator:
     """Translates text with one model and one search. Make one with `Translator.load("runs/demo/bundle")`."""
 
-    def __init__(
-        self,
-        model: Transformer,
-        tokenizer: Tokenizer,
-        target: str = "",
-        search: Any = None,
-        batch_size: int = 64,
-        batch_tokens: int = 4096,
-    ) -> None:
+    def __init__(self, bundle: Bundle, search: Any = None, batch_size: int = 64, batch_tokens: int = 4096) -> None:
         """
         Args:
-            target: the language code of the translations.
             search: a `Search`; unset: beam search with its defaults.
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most this many source tokens, padding counted.
         """
-        self.model, self.tokenizer = model, tokenizer
+        self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
-        self.search = replace(search or BeamSearch(), max_target_length=model.config.max_length - 1)
-        self._joint = "" if target.split("_")[0] in _NO_SPACES else " "
+        self.search = replace(search or BeamSearch(), max_target_length=self.model.config.max_length - 1)
+        self._between_parts = "" if bundle.config.target.split("_")[0] in _NO_SPACES else " "
 
     @classmethod
     def load(cls, bundle: str | Path, search: Any = None, device: str = "auto", batch_size: int = 64) -> "Translator":
@@ -82,9 +91,8 @@ class Translator:
             BundleProblem: the bundle is missing or damaged.
         """
         loaded = Bundle.load(bundle)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(loaded.model.to(device), loaded.tokenizer, loaded.config.target, search, batch_size)
+        loaded.model.to(find_device(device))
+        return cls(loaded, search, batch_size)
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line."""
@@ -148,5 +156,5 @@ class Translator:
         candidates = []
         for rank in range(min(map(len, parts))):
             texts = self.tokenizer.decode_target([row[rank].tokens for row in parts])
-            candidates.append(Candidate(one_line(self._joint.join(texts)), sum(row[rank].score for row in parts)))
+            candidates.append(Candidate(one_line(self._between_parts.join(texts)), sum(row[rank].score for row in parts)))
         return Translation(tuple(candidates), codes)

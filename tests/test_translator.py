@@ -2,29 +2,35 @@ from dataclasses import replace
 
 import pytest
 
+from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator
-from tests.conftest import counting_pairs, small_config
+from tests.conftest import counting_pairs
 
 SHORT = BeamSearch(3, lengths=LengthLimits(1, 3))
 
 
 @pytest.fixture
-def translator(random_model: Transformer, tokenizer: Tokenizer) -> Translator:
-    return Translator(random_model, tokenizer, "de", SHORT)
+def bundle(random_model: Transformer, tokenizer: Tokenizer) -> Bundle:
+    return Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
 
 
-def test_line_by_line_whatever_the_batch_size(random_model: Transformer, tokenizer: Tokenizer) -> None:
+@pytest.fixture
+def translator(bundle: Bundle) -> Translator:
+    return Translator(bundle, SHORT)
+
+
+def test_line_by_line_whatever_the_batch_size(bundle: Bundle) -> None:
     lines = [s for s, _ in counting_pairs(60)] + ["", "  ", "\u3000", "\u200b\t"] + [s for s, _ in counting_pairs(20, seed=3)]
-    expected = [Translator(random_model, tokenizer, "de", SHORT).translate([line])[0] for line in lines]
+    expected = [Translator(bundle, SHORT).translate([line])[0] for line in lines]
     for batch_size in (1, 7, 64):
-        assert Translator(random_model, tokenizer, "de", SHORT, batch_size).translate(lines) == expected
+        assert Translator(bundle, SHORT, batch_size).translate(lines) == expected
     for chunk in (1, 5, len(lines) - 1, len(lines), len(lines) + 1):
-        found = Translator(random_model, tokenizer, "de", SHORT, 4).stream(iter(lines), chunk)
+        found = Translator(bundle, SHORT, 4).stream(iter(lines), chunk)
         assert [translation.text for translation in found] == expected
     assert expected[60:64] == [""] * 4
 
@@ -63,8 +69,8 @@ def test_translations_are_one_line(translator: Translator, monkeypatch: pytest.M
         monkeypatch.undo()
 
 
-def test_n_best_come_best_first(random_model: Transformer, tokenizer: Tokenizer) -> None:
-    translator = Translator(random_model, tokenizer, "de", replace(SHORT, n_best=3))
+def test_n_best_come_best_first(bundle: Bundle) -> None:
+    translator = Translator(bundle, replace(SHORT, n_best=3))
     for translation in translator.stream(["one two", "three"]):
         scores = [candidate.score for candidate in translation.candidates]
         assert len(scores) == 3
@@ -72,23 +78,19 @@ def test_n_best_come_best_first(random_model: Transformer, tokenizer: Tokenizer)
         assert translation.text == translation.candidates[0].text
 
 
-def test_samples_too(random_model: Transformer, tokenizer: Tokenizer) -> None:
+def test_samples_too(bundle: Bundle) -> None:
     lines = ["one two", "three four five"]
-    both = [
-        Translator(random_model, tokenizer, "de", Sampling(2, lengths=LengthLimits(1, 3)), size).translate(lines)
-        for size in (1, 2)
-    ]
+    both = [Translator(bundle, Sampling(2, lengths=LengthLimits(1, 3)), size).translate(lines) for size in (1, 2)]
     assert both[0] == both[1]
 
 
-def test_a_translation_that_reaches_the_limit_says_so(random_model: Transformer, tokenizer: Tokenizer) -> None:
+def test_a_translation_that_reaches_the_limit_says_so(bundle: Bundle) -> None:
     limited = BeamSearch(2, lengths=LengthLimits(0, 2, 0, 2))
-    assert next(iter(Translator(random_model, tokenizer, "de", limited).stream(["one two three"]))).codes == ("LENGTH_CAP",)
+    assert next(iter(Translator(bundle, limited).stream(["one two three"]))).codes == ("LENGTH_CAP",)
 
 
-def test_the_model_is_left_in_the_mode_it_was_in(tokenizer: Tokenizer) -> None:
-    model = Transformer(
-        small_config(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)
-    ).train()
-    Translator(model, tokenizer, "de", SHORT).translate(["one"])
-    assert model.training
+def test_the_model_is_left_in_the_mode_it_was_in(bundle: Bundle) -> None:
+    bundle.model.train()
+    Translator(bundle, SHORT).translate(["one"])
+    assert bundle.model.training
+    bundle.model.eval()

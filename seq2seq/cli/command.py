@@ -3,6 +3,7 @@
 `--help` and a mistyped setting are answered without importing torch or Lightning.
 """
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,12 +65,18 @@ class Command:
         if any(argument.startswith("-") for argument in arguments):
             return  # multirun, --cfg and the like: Hydra's own business
         from hydra import compose, initialize_config_module
-        from hydra.errors import HydraException
+        from hydra.errors import HydraException, OverrideParseException
         from omegaconf.errors import OmegaConfBaseException
 
         with initialize_config_module("seq2seq.conf", version_base="1.3"):
             try:
                 compose(self.name, overrides=arguments, return_hydra_config=True)
+            except OverrideParseException as error:
+                name, _, value = error.override.partition("=")
+                fix = f"""quote the value, twice because of the shell: '{name}="{value}"'"""
+                raise ConfigProblem(
+                    f"{error.override} cannot be read: some characters have a meaning of their own", fix
+                ) from None
             except (HydraException, OmegaConfBaseException) as error:
                 for argument in arguments:
                     self._explain(argument, compose)
@@ -81,6 +88,11 @@ class Command:
         if not separator:
             raise ConfigProblem(f"'{argument}' is not a setting: write name=value", f"{self.script} --help lists the settings")
         settings = compose(self.name)
+        head = name.split(".")[0]
+        if head in self.groups and head not in settings and head != name:
+            raise ConfigProblem(
+                f"{name} is a setting of a {head}, and none is chosen", f"choose one first: {head}={'|'.join(choices(head))}"
+            )
         known = [*_dotted(settings), *self.groups, "experiment"]
         folder = name.split("@")[0]
         if folder in self.groups and value not in choices(folder) and not argument.startswith("~"):
@@ -136,7 +148,8 @@ def _describe(group: str, choice: str) -> str:
 
 
 def _keys(group: str, choice: str) -> list[str]:
-    return [line.split(":")[0] for line in _read(f"{group}/{choice}.yaml").split("\n") if line[:1].isalpha()]
+    """The settings a choice brings, by name."""
+    return re.findall(r"^(\w+):", _read(f"{group}/{choice}.yaml"), re.MULTILINE)
 
 
 def _dotted(config: Any, prefix: str = "") -> list[str]:

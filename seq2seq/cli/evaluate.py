@@ -4,10 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
 from seq2seq.errors import ConfigProblem
+from seq2seq.schema import require
+
+if TYPE_CHECKING:
+    from seq2seq.evaluation import Score
+    from seq2seq.translator import Translator
 
 COMMAND = Command(
     "evaluate",
@@ -40,16 +45,33 @@ class EvaluateJob:
     device: str
     recipe: Any = None
 
+    def __post_init__(self) -> None:
+        require(
+            (not isinstance(self.recipe, dict), "recipe: choose one first, recipe=NAME"),
+            (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
+            (self.bootstrap >= 0, f"bootstrap is {self.bootstrap}, it must not be negative"),
+        )
+
 
 def main() -> None:
     COMMAND.main(EvaluateJob, run)
 
 
+@dataclass(frozen=True)
+class TestSet:
+    """What is translated and compared with."""
+
+    name: str
+    sources: list[str]
+    references: list[str]
+    target: str
+    """Language code, as far as it is known."""
+    notes: tuple[str, ...] = ()
+    """What the recipe dropped."""
+
+
 def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     """Score, print the table, write results.json."""
-    from rich.console import Console
-    from rich.table import Table
-
     from seq2seq.atomic import write_text
     from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
 
@@ -59,86 +81,86 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         )
     if (job.bundle is None) == (job.hypothesis is None):
         raise ConfigProblem("say what to judge: either bundle= or hypothesis=", "for example bundle=runs/demo/bundle")
-    language = _target_language(job)
-    tokenize = tokenizer_for(language) if job.tokenize == "auto" else job.tokenize
-    check_tokenizer(tokenize)
-    sources, references, name = _text(job)
-    hypotheses = _hypotheses(job, sources)
-    scores = evaluate(hypotheses, references, job.metrics, tokenize, job.lowercase, job.bootstrap)
+    if job.bundle and job.reference and not job.source:
+        raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
 
-    console = Console(soft_wrap=True)
-    table = Table(title=f"{name}, {len(references):,} sentences", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("metric", "score", "95 % interval", "signature"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=True)
-    for score in scores:
-        interval = f"{score.low:.2f} to {score.high:.2f}" if score.low is not None and score.high is not None else ""
-        table.add_row(f"[bold]{score.metric}[/]", f"[bold cyan]{score.value:.2f}[/]", interval, f"[dim]{score.signature}[/]")
-    console.print(table, soft_wrap=True)
+    translator = _translator(job)
+    test_set = _recipe_split(job, translator) if job.recipe is not None else _files(job, translator)
+    tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
+    check_tokenizer(tokenize)
+    hypotheses = _hypotheses(job, translator, test_set)
+    scores = evaluate(hypotheses, test_set.references, job.metrics, tokenize, job.lowercase, job.bootstrap)
+
     empty = sum(not hypothesis.strip() for hypothesis in hypotheses)
-    if empty:
-        console.print(f"[yellow]{empty:,} translations are empty[/]")
-    output = Path(job.output) if job.output else _results_path(job)
     results = {
-        "test_set": name,
-        "sentences": len(references),
+        "test_set": test_set.name,
+        "sentences": len(test_set.references),
         "empty": empty,
         "scores": [asdict(score) for score in scores],
         "config": dict(config),
     }
+    output = Path(job.output) if job.output else Path(str(job.bundle or job.hypothesis)).parent / "results.json"
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    console.print(f"\nwritten to {output}", highlight=False)
+    _show(test_set, scores, empty, output)
 
 
-def _target_language(job: EvaluateJob) -> str:
-    """From the bundle, without loading it; else the recipe; else the reference's file name."""
-    if job.bundle:
-        config = Path(job.bundle) / "config.json"
-        return str(json.loads(config.read_text(encoding="utf-8"))["target"]) if config.is_file() else ""
-    if job.recipe is not None:
-        return str(job.recipe.target)
-    return Path(str(job.reference).removesuffix(".gz")).suffix.removeprefix(".")
-
-
-def _text(job: EvaluateJob) -> tuple[list[str], list[str], str]:
-    """Sources (none needed for hypotheses from a file), references, and what to call the test set."""
-    from seq2seq.data.lines import read_lines
-
-    if job.recipe is not None:
-        recipe = job.recipe
-        if job.bundle:
-            languages = (
-                json.loads((Path(job.bundle) / "config.json").read_text(encoding="utf-8"))
-                if (Path(job.bundle) / "config.json").is_file()
-                else {}
-            )
-            recipe = replace(recipe, source=languages.get("source", recipe.source), target=languages.get("target", recipe.target))
-        corpus = recipe.load((job.split,))
-        data = corpus.splits[job.split]
-        return (
-            list(data["source"]),
-            list(data["target"]),
-            f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}",
-        )
-    if job.source is None and job.bundle:
-        raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
-    sources = list(read_lines(Path(job.source))) if job.source else []
-    references = list(read_lines(Path(str(job.reference))))
-    return sources, references, Path(str(job.reference)).name
-
-
-def _hypotheses(job: EvaluateJob, sources: list[str]) -> list[str]:
-    from seq2seq.data.lines import read_lines
-
-    if job.hypothesis:
-        return list(read_lines(Path(job.hypothesis)))
-    from seq2seq.cli.translate import with_progress
+def _translator(job: EvaluateJob) -> "Translator | None":
     from seq2seq.translator import Translator
 
-    translator = Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size)
-    return [translation.text for translation in with_progress(translator.stream(sources), len(sources))]
+    return Translator.load(job.bundle, job.decoding, job.device, job.batch_size) if job.bundle else None
 
 
-def _results_path(job: EvaluateJob) -> Path:
-    if job.bundle:
-        return Path(job.bundle).parent / "results.json"
-    return Path(str(job.hypothesis)).parent / "results.json"
+def _recipe_split(job: EvaluateJob, translator: "Translator | None") -> TestSet:
+    """A split of the recipe, in the direction that the bundle translates."""
+    recipe = job.recipe
+    if translator:
+        recipe = replace(recipe, source=translator.bundle.config.source, target=translator.bundle.config.target)
+    corpus = recipe.load((job.split,))
+    data = corpus.splits[job.split]
+    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
+    return TestSet(name, list(data["source"]), list(data["target"]), recipe.target, corpus.provenance.notes)
+
+
+def _files(job: EvaluateJob, translator: "Translator | None") -> TestSet:
+    from seq2seq.data.lines import read_lines
+    from seq2seq.data.parallel import parallel_pairs
+
+    reference = Path(str(job.reference))
+    language = (
+        translator.bundle.config.target if translator else Path(reference.name.removesuffix(".gz")).suffix.removeprefix(".")
+    )
+    if job.source:
+        pairs = list(parallel_pairs(Path(job.source), reference))
+        return TestSet(reference.name, [source for source, _ in pairs], [target for _, target in pairs], language)
+    return TestSet(reference.name, [], list(read_lines(reference)), language)
+
+
+def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: TestSet) -> list[str]:
+    from seq2seq.cli.translate import with_progress
+    from seq2seq.data.lines import read_lines
+
+    if translator is None:
+        return list(read_lines(Path(str(job.hypothesis))))
+    return [translation.text for translation in with_progress(translator.stream(test_set.sources), len(test_set.sources))]
+
+
+def _show(test_set: TestSet, scores: "list[Score]", empty: int, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"[bold]{test_set.name}[/], {len(test_set.references):,} sentences\n")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("metric", "score", "95 % interval"):
+        table.add_column(heading, justify="right" if heading == "score" else "left")
+    for score in scores:
+        interval = f"{score.low:.2f} to {score.high:.2f}" if score.low is not None and score.high is not None else ""
+        table.add_row(f"[bold]{score.metric}[/]", f"[bold cyan]{score.value:.2f}[/]", interval)
+    console.print(table)
+    for note in test_set.notes:
+        console.print(f"[yellow]{note}[/]")
+    for score in scores:
+        console.print(f"[dim]{score.metric:<7} {score.signature}[/]")
+    if empty:
+        console.print(f"[yellow]{empty:,} translations are empty[/]")
+    console.print(f"\nwritten to {output}")

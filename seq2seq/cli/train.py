@@ -1,5 +1,8 @@
 """seq2seq-train: recipe -> corpus -> tokenizer -> batches -> model -> bundle."""
 
+import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +13,14 @@ from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
 from seq2seq.evaluation import check_tokenizer, tokenizer_for
 from seq2seq.model.config import TransformerConfig
+from seq2seq.schema import require
 from seq2seq.training.folder import Outcome, RunFolder
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from seq2seq.training.module import Validation
 
 COMMAND = Command(
     "train",
@@ -46,6 +52,17 @@ class TrainJob:
     run_dir: str
     resume: Literal["auto", "never", "restart"]
     tokenize: str
+
+    def __post_init__(self) -> None:
+        chosen = ("recipe", "schedule", "decoding", "logger")
+        require(
+            *((not isinstance(getattr(self, name), dict), f"{name}: choose one first, {name}=NAME") for name in chosen),
+            (self.seed >= 0, f"seed is {self.seed}, it must not be negative"),
+            (
+                self.tokenizer.joint or self.model.tied_embeddings != "three-way",
+                "tied_embeddings=three-way needs one joint vocabulary, but tokenizer.joint is false: set model.tied_embeddings=two-way",
+            ),
+        )
 
     @property
     def recipe_name(self) -> str:
@@ -79,10 +96,11 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     from seq2seq.data.tokenizer import Tokenizer
     from seq2seq.training.data import TranslationData, tokenise, within
     from seq2seq.training.module import TranslationModule, ValidationText
-    from seq2seq.training.run import fit, new_model
+    from seq2seq.training.run import check_accelerator, fit, new_model
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
 
+    check_accelerator(job.trainer.accelerator)
     loggers = job.logger.make(folder.path)
     corpus = job.recipe.load(("train", "validation"))
     say = _Beginning(console)
@@ -117,27 +135,20 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     )
     say.line("run", str(folder.path))
 
+    bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer)
     held_out = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
     text = ValidationText(list(held_out["source"]), list(held_out["target"]), tokenize)
-    module = TranslationModule(
-        model, job.optimizer, job.schedule, Translator(model, tokenizer, corpus.target, job.decoding), text, job.seed
-    )
+    module = TranslationModule(model, job.optimizer, job.schedule, Translator(bundle, job.decoding), text, job.seed)
     # Three sentences from all over the validation set.
     shown = sorted({len(text.sources) * eighth // 8 for eighth in (1, 4, 7)})
     examples = [Example(text.sources[i], text.references[i], i) for i in shown]
+    screen = Screen(console, job.trainer.max_steps, (corpus.source, corpus.target), examples)
 
-    folder.begin(config)
-    outcome = fit(
-        module,
-        data,
-        Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer),
-        lambda result: Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict()),
-        folder,
-        job.trainer,
-        job.averaging,
-        Screen(console, job.trainer.max_steps, (corpus.source, corpus.target), examples),
-        loggers,
-    )
+    def card(result: "Validation") -> Card:
+        return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
+
+    folder.begin(config, anew=job.resume == "restart")
+    outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers)
     folder.finish(outcome)
     return outcome
 
@@ -162,8 +173,12 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
         ("bundle", str(folder.bundle)),
         ("metrics", str(folder.metrics)),
     ]
+    # The languages are in the bundle; what else was said of the recipe must be said again.
+    said = [argument for argument in sys.argv[1:] if re.match(r"recipe\.(?!source=|target=)", argument)]
+    recipe = shlex.join([f"recipe={job.recipe_name}", *said])
+    split = "validation" if getattr(job.recipe, "test", "") is None else "test"
     commands = [
-        f"seq2seq-evaluate bundle={folder.bundle} recipe={job.recipe_name} split=test",
+        f"seq2seq-evaluate bundle={folder.bundle} {recipe} split={split}",
         f"seq2seq-translate bundle={folder.bundle} < in.txt > out.txt",
     ]
     summary(console, rows, commands)

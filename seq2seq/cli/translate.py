@@ -1,7 +1,10 @@
 """seq2seq-translate: lines in, lines out; as a Unix filter, or from file to file."""
 
 import json
+import os
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -46,13 +49,10 @@ def main() -> None:
 
 def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     """Translate everything that comes in."""
-    from seq2seq.data.lines import LineWriter, decode_lines, open_binary, read_lines, writing_lines
+    from seq2seq.data.lines import LineWriter, decode_lines, read_lines, writing_lines
 
     _check(job)
-    count = None
-    if job.input:
-        with open_binary(Path(job.input)) as stream:
-            count = sum(1 for _ in stream)
+    count = _count_lines(job)
 
     from seq2seq.translator import Translator
 
@@ -64,14 +64,40 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     )
     # A person at the keyboard wants an answer to each line; a file sorts better in long blocks.
     chunk = 1 if not job.input and sys.stdin.isatty() else 8192
+    codes: Counter[str] = Counter()
     with ExitStack() as stack:
         writer = stack.enter_context(writing_lines(Path(job.output))) if job.output else LineWriter(sys.stdout.buffer)
         for number, translation in enumerate(with_progress(translator.stream(lines, chunk), count), start=1):
+            codes.update(translation.codes)
             for record in _records(job.format, number, translation):
                 writer.write(record)
             if chunk == 1:
                 writer.flush()
         writer.flush()
+    for code, meaning in _REMARKS.items():
+        if codes[code]:
+            print(f"{codes[code]:,} lines {meaning} ({code})", file=sys.stderr)
+
+
+_REMARKS = {
+    "LONG_SPLIT": "were longer than the model holds: translated in parts and joined",
+    "LENGTH_CAP": "were ended at the greatest length, decoding.lengths",
+}
+
+
+def _count_lines(job: TranslateJob) -> int | None:
+    """How many lines will come, where that can be known without using them up."""
+    from seq2seq.data.lines import open_binary
+
+    if job.input:
+        with open_binary(Path(job.input)) as stream:
+            return sum(1 for _ in stream)
+    if not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        return None
+    start = sys.stdin.buffer.tell()
+    count = sum(1 for _ in sys.stdin.buffer)
+    sys.stdin.buffer.seek(start)
+    return count
 
 
 def _check(job: TranslateJob) -> None:

@@ -1,4 +1,4 @@
-"""Files from the network: fetched once, checked by size and SHA-256, kept in a cache."""
+"""Files from the network: fetched once, checked by SHA-256, kept in a cache."""
 
 import os
 import shutil

@@ -8,6 +8,7 @@ text mode or `str.splitlines` would.
 import gzip
 import hashlib
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,10 +48,7 @@ def read_lines(path: Path, replace_bad: bool = False) -> Iterator[str]:
         DataProblem: no such file, not UTF-8, or a damaged gzip file.
     """
     with open_binary(path) as stream:
-        try:
-            yield from decode_lines(stream, str(path), replace_bad)
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise DataProblem(f"{path}: the gzip file is damaged or cut short ({error})", "copy or download it again") from None
+        yield from decode_lines(stream, str(path), replace_bad)
 
 
 @contextmanager
@@ -62,8 +60,13 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if packed:
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                yield cast(IO[bytes], unpacked)
+            try:
+                with gzip.GzipFile(fileobj=raw) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise DataProblem(
+                    f"{path}: the gzip file is damaged or cut short ({error})", "copy or download it again"
+                ) from None
         else:
             yield raw
 

@@ -89,6 +89,19 @@ def parallel_corpus(languages: tuple[str, str], stems: Mapping[str, str], find: 
     return make_corpus(languages, pairs, origin, licence, (record_file(file) for files in sides.values() for file in files))
 
 
-def in_folder(folder: Path) -> Find:
-    """Files as they lie in a folder."""
-    return lambda stem, language: find_side(folder / stem, language)
+def in_folder(folder: Path, otherwise: Find | None = None) -> Find:
+    """Files as they lie in a folder; what is not there is found `otherwise`.
+
+    Raises:
+        DataProblem: a file is not there, and there is no other way.
+    """
+
+    def find(stem: str, language: str) -> Path:
+        try:
+            return find_side(folder / stem, language)
+        except DataProblem as problem:
+            if otherwise is not None:
+                return otherwise(stem, language)
+            raise DataProblem(problem.message, "put it there, or unset recipe.folder and SEQ2SEQ_DATA to download") from None
+
+    return find

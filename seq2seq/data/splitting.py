@@ -7,7 +7,6 @@ _BREAKS = (
     re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])\s*"),  # after a sentence
     re.compile(r"(?<=[,;:—–])\s+|(?<=[、，；：])\s*"),  # after a clause
     re.compile(r"\s+"),  # at a space
-    re.compile(r"(?=.)", re.DOTALL),  # anywhere
 )
 
 

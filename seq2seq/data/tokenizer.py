@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ _SPACE_MARK, _SPACE_MARK_STAND_IN = "\u2581", "\ue581"
 """SentencePiece writes a space as U+2581. That character in a text must not become a space: it travels as a private-use one."""
 
 _SETTINGS = "tokenizer.json"
+SAMPLE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,12 @@ class Tokenizer:
         return encoded
 
     @classmethod
-    def train(cls, config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> "Tokenizer":
+    def train(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":
         """Learn the subwords of a corpus."""
         if config.joint:
-            model = _train(config, (text for side in (sources, targets) for text in side))
+            model = _train(config, chain(_sample(sources), _sample(targets)))
             return cls(config, model, model)
-        return cls(config, _train(config, sources), _train(config, targets))
+        return cls(config, _train(config, _sample(sources)), _train(config, _sample(targets)))
 
     @classmethod
     def for_corpus(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":
@@ -145,6 +147,11 @@ def _processor(model: bytes) -> Any:
     return processor
 
 
+def _sample(texts: Sequence[str]) -> Iterable[str]:
+    """A million or so texts from all over the corpus teach subwords as well as all of them."""
+    return islice(texts, None, None, max(1, len(texts) // SAMPLE))
+
+
 def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
     model = io.BytesIO()
     try:
@@ -159,8 +166,6 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
             split_digits=config.split_digits,
             normalization_rule_name="identity",
             max_sentence_length=1 << 20,
-            input_sentence_size=10_000_000,
-            shuffle_input_sentence=False,
             num_threads=1,
             pad_id=PAD,
             bos_id=BOS,

@@ -77,7 +77,6 @@ class _Beam:
         self.finished_log_probabilities = torch.full((B, K), NEVER, device=self.device)
         self.finished_tokens = torch.full((B, K, 1), PAD, device=self.device)
         self.finished_count = torch.zeros(B, dtype=torch.long, device=self.device)
-        self._done = torch.zeros(B, dtype=torch.bool, device=self.device)
         self._kept: Tensor | None = None
 
     @property

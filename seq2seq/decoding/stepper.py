@@ -48,7 +48,15 @@ class Hypothesis:
 
 
 class Search(Protocol):
-    """A way to find good translations; a frozen dataclass of its settings."""
+    """A way to find good translations; a frozen dataclass of its settings, one of which is `max_target_length`.
+
+    Attributes:
+        max_target_length: room of the model on the target side, in tokens, or None. Whoever brings search and model
+            together sets it.
+    """
+
+    @property
+    def max_target_length(self) -> int | None: ...
 
     def __call__(self, model: Stepper[S], source: Tensor) -> list[list[Hypothesis]]:
         """source (B, S) ids, padded -> for each sentence its hypotheses, best first."""

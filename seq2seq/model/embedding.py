@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from seq2seq.model.config import StackConfig, TransformerConfig
+from seq2seq.model.dropout import Dropout
 from seq2seq.model.positions import AddedPositions, RotaryPositions, Rotation
 
 
@@ -18,7 +19,7 @@ class Embedding(nn.Module):
         rotary = config.positions == "rotary"
         self.positions = None if rotary else AddedPositions(config.positions, config.max_length, stack.d_model)
         self.rotary = RotaryPositions(config.max_length, stack.d_model // stack.heads) if rotary else None
-        self.dropout = nn.Dropout(config.dropout if config.embedding_dropout is None else config.embedding_dropout)
+        self.dropout = Dropout(config.dropout if config.embedding_dropout is None else config.embedding_dropout)
 
     def forward(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Rotation | None]:
         """ids (B, L) at positions (L) or (B, L) -> vectors (B, L, E), and the rotation self-attention is to use."""

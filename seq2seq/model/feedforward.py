@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seq2seq.model.dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """FFN(x) = max(0, x W1 + b1) W2 + b2, equation 2.
@@ -16,7 +18,7 @@ class FeedForward(nn.Module):
         self.inner = nn.Linear(d_model, d_feedforward)
         self.gate = nn.Linear(d_model, d_feedforward) if activation == "swiglu" else None
         self.activation = F.gelu if activation == "gelu" else F.relu
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.outer = nn.Linear(d_feedforward, d_model)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from seq2seq.model.config import TransformerConfig
+from seq2seq.model.dropout import Dropout
 
 
 def make_norm(config: TransformerConfig, d_model: int) -> nn.Module:
@@ -17,7 +18,7 @@ class Residual(nn.Module):
     def __init__(self, config: TransformerConfig, d_model: int) -> None:
         super().__init__()
         self.norm = make_norm(config, d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm_first = config.norm_order == "pre"
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

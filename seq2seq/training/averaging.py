@@ -65,8 +65,8 @@ class Snapshots(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         result = pl_module.validation
-        if trainer.state.fn != "fit" or result is None or any(step == result.step for _, step in self.kept):
-            return
+        if trainer.state.fn != "fit":
+            return  # the mean itself is being validated
         tensors = {name: p.data.contiguous() for name, p in pl_module.model.named_parameters()}
         with replacing_file(self._path(result.step)) as temporary:
             safetensors.torch.save_file(tensors, temporary)

@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 
 from seq2seq.atomic import replacing_file
-from seq2seq.training.module import Validation
+from seq2seq.training.module import Validation, check_finite
 
 
 class BestBundle(lightning.Callback):
@@ -37,6 +37,15 @@ class BestBundle(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         best = state_dict["best"]
         self.best = None if best is None else (float(best[0]), int(best[1]))
+
+
+class ValidateAtTheEnd(lightning.Callback):
+    """The last step is validated too, where `validate_every` does not divide `max_steps`."""
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        last = trainer.max_steps * trainer.accumulate_grad_batches - 1
+        if batch.number >= last:
+            trainer.val_check_batch = 1
 
 
 class SaveState(lightning.Callback):
@@ -88,6 +97,8 @@ class MetricsFile(lightning.Callback):
         self._path, self._every = path, every
         self._meter = Meter()
         self._seconds_before = 0.0
+        self._written = 0
+        self._started = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         rows = self._rows_up_to(trainer.global_step)
@@ -110,6 +121,7 @@ class MetricsFile(lightning.Callback):
         self._meter.add(batch.source_tokens, batch.target_tokens, outputs["nll"].detach())
         if trainer.global_step >= self._written + self._every:
             self._written = trainer.global_step
+            check_finite(self._meter.loss, trainer.global_step)
             values = {
                 "train_loss": self._meter.loss,
                 "learning_rate": learning_rate(trainer),

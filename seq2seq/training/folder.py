@@ -60,10 +60,7 @@ class RunFolder:
         Raises:
             ConfigProblem: a run is here that must not be gone on with: other settings, or `resume` says never.
         """
-        if resume == "restart":
-            for path in (self.config, self.metrics, self.result, self.checkpoint):
-                path.unlink(missing_ok=True)
-        if not (self.checkpoint.is_file() and self.config.is_file()):
+        if resume == "restart" or not self.config.is_file() or not (self.checkpoint.is_file() or self.result.is_file()):
             return None
         if resume == "never":
             raise ConfigProblem(f"{self.path} holds a run already", "choose another run_dir, or go on with resume=auto")
@@ -79,8 +76,11 @@ class RunFolder:
         # A run that stopped early is complete until it is asked for more steps than before.
         return outcome if config["trainer"]["max_steps"] <= max(outcome.steps_done, before["trainer"]["max_steps"]) else None
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Write the composed config."""
+    def begin(self, config: Mapping[str, Any], anew: bool) -> None:
+        """Write the composed config; first, if the run is to begin `anew`, remove what an earlier one left."""
+        if anew:
+            for path in (self.metrics, self.result, *self.checkpoints.glob("*")):
+                path.unlink(missing_ok=True)
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def finish(self, outcome: Outcome) -> None:

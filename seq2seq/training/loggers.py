@@ -18,7 +18,7 @@ class LoggerChoice(Protocol):
 
 
 @dataclass(frozen=True)
-class CsvOnly:
+class Default:
     """metrics.csv, which every run writes, and TensorBoard files when it is installed and `tensorboard` is not false."""
 
     tensorboard: bool = True

@@ -1,5 +1,6 @@
 """Section 5 of the paper as a LightningModule: the loss, the optimizer, the schedule, and what validation measures."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.batch import Batch
+from seq2seq.errors import DivergedProblem
 from seq2seq.evaluation import evaluate
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
@@ -82,8 +84,8 @@ class TranslationModule(lightning.LightningModule):
         groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         kind = torch.optim.AdamW if options.kind == "adamw" else torch.optim.Adam
         optimizer = kind(groups, lr=1.0, betas=options.betas, eps=options.epsilon, fused=True)
-        d_model = self.model.config.d_model
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: self._schedule(done + 1, d_model))
+        d_model, max_steps = self.model.config.d_model, self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: self._schedule(done + 1, d_model, max_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
@@ -100,13 +102,23 @@ class TranslationModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Perplexity of the references, and BLEU and chrF of what beam search makes of the sources."""
+        loss = self._nll / max(self._tokens, 1)
+        check_finite(loss, self.global_step)
         translations = self._translator.translate(self._text.sources)
         bleu, chrf = evaluate(translations, self._text.references, ("bleu", "chrf"), self._text.tokenize)
-        loss = self._nll / max(self._tokens, 1)
         self.validation = Validation(
             self.global_step, loss, float(torch.tensor(loss).exp()), bleu.value, chrf.value, translations, (str(bleu), str(chrf))
         )
         self.log_dict({"validation_loss": loss, "bleu": bleu.value, "chrf": chrf.value})
+
+
+def check_finite(loss: float, step: int) -> None:
+    """Raises DivergedProblem if a loss is no number any more."""
+    if not math.isfinite(loss):
+        raise DivergedProblem(
+            f"the loss is {loss} at step {step}: training has diverged",
+            "lower schedule.learning_rate, warm up longer or set optimizer.clip_norm, and begin anew with resume=restart",
+        )
 
 
 def parameter_tensors(module: TranslationModule) -> Iterable[Tensor]:

@@ -64,7 +64,6 @@ class TrainerOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: products in bfloat16, weights and sums in float32."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
     log_every: int = 50
     """Steps between rows of metrics.csv."""
 
@@ -72,7 +71,7 @@ class TrainerOptions:
         require(
             *(
                 (getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1")
-                for name in ("max_steps", "validate_every", "devices", "log_every")
+                for name in ("max_steps", "validate_every", "log_every")
             ),
             (self.patience is None or self.patience >= 1, "patience must be at least 1, or null"),
             (

@@ -8,13 +8,14 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from seq2seq.bundle import Bundle, Card
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import MachineProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.training.averaging import MovingAverage, Snapshots
-from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState
+from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateAtTheEnd
 from seq2seq.training.data import TranslationData
 from seq2seq.training.folder import Outcome, RunFolder
 from seq2seq.training.module import TranslationModule, Validation
@@ -26,6 +27,12 @@ def new_model(config: TransformerConfig, seed: int) -> Transformer:
     """An untrained model; the same seed gives the same weights."""
     torch.manual_seed(seed)
     return Transformer(config)
+
+
+def check_accelerator(name: str) -> None:
+    """Raises MachineProblem if a GPU is asked for where there is none."""
+    if name == "gpu" and not torch.cuda.is_available():
+        raise MachineProblem("trainer.accelerator is gpu, but there is none that torch can use", "trainer.accelerator=auto")
 
 
 def fit(
@@ -50,6 +57,7 @@ def fit(
     # The order matters at the end of a validation: show and keep what was validated, only then put the raw weights back,
     # and save the state last.
     callbacks: list[lightning.Callback] = [
+        ValidateAtTheEnd(),
         screen,
         MetricsFile(folder.metrics, options.log_every),
         best,
@@ -60,16 +68,16 @@ def fit(
     ]
     trainer = _trainer(options, data.accumulate, callbacks, loggers)
     resumed = str(folder.checkpoint) if folder.checkpoint.is_file() else None
-    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if module.validation is None or module.validation.step != trainer.global_step:
-        trainer.validate(module, data, verbose=False)
+    try:
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    except SIGTERMException:
+        raise SystemExit(143) from None
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     for kept in snapshots:
         kept.mean_into(module)
         trainer.validate(module, data, verbose=False)
-    if best.best is None:
-        raise ConfigProblem("training ended before its first validation", "raise trainer.max_steps")
+    assert best.best is not None, "a run ends with a validation"
     return Outcome(*best.best, trainer.global_step)
 
 
@@ -91,7 +99,7 @@ def _trainer(
         accumulate_grad_batches=accumulate,
         precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=1,
         callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=options.log_every,

@@ -9,8 +9,8 @@ from seq2seq.schema import require
 class Schedule(Protocol):
     """A frozen dataclass of its settings."""
 
-    def __call__(self, step: int, d_model: int) -> float:
-        """The learning rate of update `step` (1, 2, …) of a model of width `d_model`."""
+    def __call__(self, step: int, d_model: int, max_steps: int) -> float:
+        """The learning rate of update `step` (1, 2, …) of `max_steps`, for a model of width `d_model`."""
         ...
 
 
@@ -24,7 +24,7 @@ class Noam:
     def __post_init__(self) -> None:
         require((self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.factor > 0, "factor must be above 0"))
 
-    def __call__(self, step: int, d_model: int) -> float:
+    def __call__(self, step: int, d_model: int, max_steps: int) -> float:
         return float(self.factor * d_model**-0.5 * min(step**-0.5, step * self.warmup_steps**-1.5))
 
 
@@ -40,31 +40,31 @@ class InverseSquareRoot:
             (self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0")
         )
 
-    def __call__(self, step: int, d_model: int) -> float:
+    def __call__(self, step: int, d_model: int, max_steps: int) -> float:
         return float(self.learning_rate * min(step / self.warmup_steps, (self.warmup_steps / step) ** 0.5))
 
 
 @dataclass(frozen=True)
 class LinearDecay:
-    """Linear to `learning_rate` in `warmup_steps`, then linear down to `floor` of it at `total_steps`: for short runs
-    whose length is known."""
+    """Linear to `learning_rate` in `warmup_steps`, but at most a tenth of the run, then linear down to `floor` of it at the
+    last step. A run that is extended falls more slowly from where it goes on."""
 
-    learning_rate: float = 0.001
-    warmup_steps: int = 100
-    total_steps: int = 1000
-    floor: float = 0.0
+    learning_rate: float = 0.004
+    warmup_steps: int = 800
+    floor: float = 0.02
 
     def __post_init__(self) -> None:
         require(
             (self.learning_rate > 0, "learning_rate must be above 0"),
-            (1 <= self.warmup_steps < self.total_steps, "warmup_steps must be at least 1 and below total_steps"),
+            (self.warmup_steps >= 1, "warmup_steps must be at least 1"),
             (0 <= self.floor <= 1, "floor must be from 0 to 1"),
         )
 
-    def __call__(self, step: int, d_model: int) -> float:
-        if step <= self.warmup_steps:
-            return self.learning_rate * step / self.warmup_steps
-        left = max(0.0, (self.total_steps - step) / (self.total_steps - self.warmup_steps))
+    def __call__(self, step: int, d_model: int, max_steps: int) -> float:
+        warmup_steps = max(1, min(self.warmup_steps, max_steps // 10))
+        if step <= warmup_steps:
+            return self.learning_rate * step / warmup_steps
+        left = max(0.0, (max_steps - step) / (max_steps - warmup_steps))
         return self.learning_rate * (self.floor + (1 - self.floor) * left)
 
 
@@ -80,5 +80,5 @@ class Constant:
             (self.warmup_steps >= 1, "warmup_steps must be at least 1"), (self.learning_rate > 0, "learning_rate must be above 0")
         )
 
-    def __call__(self, step: int, d_model: int) -> float:
+    def __call__(self, step: int, d_model: int, max_steps: int) -> float:
         return self.learning_rate * min(1.0, step / self.warmup_steps)

@@ -36,7 +36,6 @@ class Screen(lightning.Callback):
         self._languages, self._examples = languages, examples
         self._meter = Meter()
         self._best = float("-inf")
-        self._history: list[Validation] = []
         self._last_line = time.monotonic()
         self._progress = Progress(
             BarColumn(bar_width=None),
@@ -96,6 +95,12 @@ class Screen(lightning.Callback):
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._best = float(state_dict["best"])
 
     def close(self) -> None:
         self._progress.stop()

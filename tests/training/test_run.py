@@ -59,18 +59,18 @@ class Run:
         )
         self.model = new_model(config, 3)
         self.folder = RunFolder(folder)
+        bundle = Bundle(BundleConfig("en", "de", config), self.model, tokenizer)
         text = ValidationText([s for s, _ in held], [t for _, t in held], "13a")
         self.module = TranslationModule(
             self.model,
             Optimizer(clip_norm=1.0),
             InverseSquareRoot(0.01, 20),
-            Translator(self.model, tokenizer, "de", BeamSearch(2)),
+            Translator(bundle, BeamSearch(2)),
             text,
             5,
         )
         self.console = Console(record=True, width=120, file=StringIO())
         self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], text.references[0], 0)])
-        bundle = Bundle(BundleConfig("en", "de", config), self.model, tokenizer)
         self.data = TranslationData(tokens, held_tokens, BatchConfig(200, accumulate), 5, options.max_steps)
         self._go: Callable[[], Outcome] = lambda: fit(
             self.module, self.data, bundle, lambda v: Card("made up", v.step), self.folder, options, averaging, self.screen, []

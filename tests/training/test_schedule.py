@@ -7,30 +7,32 @@ from seq2seq.training.schedule import Constant, InverseSquareRoot, LinearDecay, 
 def test_noam_is_equation_3() -> None:
     schedule = Noam(warmup_steps=4000)
     for step in (1, 10, 3999, 4000, 4001, 100000):
-        assert schedule(step, 512) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5))
-    assert max(range(1, 20000), key=lambda step: schedule(step, 512)) == 4000
-    assert schedule(4000, 512) == pytest.approx(7e-4, rel=0.01)
+        assert schedule(step, 512, 10**6) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5))
+    assert max(range(1, 20000), key=lambda step: schedule(step, 512, 10**6)) == 4000
+    assert schedule(4000, 512, 10**6) == pytest.approx(7e-4, rel=0.01)
 
 
 def test_inverse_square_root_is_noam_named_by_its_peak() -> None:
-    noam, named = Noam(4000), InverseSquareRoot(Noam(4000)(4000, 512), 4000)
+    noam, named = Noam(4000), InverseSquareRoot(Noam(4000)(4000, 512, 0), 4000)
     for step in (1, 17, 4000, 12345):
-        assert named(step, 512) == pytest.approx(noam(step, 512))
+        assert named(step, 512, 0) == pytest.approx(noam(step, 512, 0))
 
 
 def test_linear_decay_ends_at_its_floor() -> None:
-    schedule = LinearDecay(0.01, 10, 100, floor=0.1)
-    assert schedule(10, 1) == pytest.approx(0.01)
-    assert schedule(55, 1) == pytest.approx(0.0055)
-    assert schedule(100, 1) == schedule(1000, 1) == pytest.approx(0.001)
+    schedule = LinearDecay(0.01, 10, floor=0.1)
+    assert schedule(10, 1, 100) == pytest.approx(0.01)
+    assert schedule(55, 1, 100) == pytest.approx(0.0055)
+    assert schedule(100, 1, 100) == schedule(1000, 1, 100) == pytest.approx(0.001)
+    assert schedule(3, 1, 30) == pytest.approx(0.01)  # a short run warms up for a tenth of it
+    assert schedule(1, 1, 1) == pytest.approx(0.01)
 
 
 def test_constant_warms_up() -> None:
-    assert [Constant(0.5, 2)(step, 1) for step in (1, 2, 3)] == [0.25, 0.5, 0.5]
+    assert [Constant(0.5, 2)(step, 1, 0) for step in (1, 2, 3)] == [0.25, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Noam(0), lambda: InverseSquareRoot(-1.0), lambda: LinearDecay(0.1, 10, 10), lambda: Constant(0.0)]
+    "make", [lambda: Noam(0), lambda: InverseSquareRoot(-1.0), lambda: LinearDecay(0.1, 0), lambda: Constant(0.0)]
 )
 def test_refuses_settings_that_cannot_be(make: object) -> None:
     with pytest.raises(ConfigProblem):

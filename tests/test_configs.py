@@ -1,0 +1,89 @@
+"""Every YAML under conf/ composes and builds. The test finds them itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from seq2seq.cli import evaluate, train, translate
+from seq2seq.decoding.stepper import Search
+from seq2seq.model.config import TransformerConfig
+from seq2seq.model.transformer import Transformer
+from seq2seq.schema import build
+
+CONF = Path(__file__).parent.parent / "conf"
+JOBS: dict[str, Any] = {"train": train.TrainJob, "evaluate": evaluate.EvaluateJob, "translate": translate.TranslateJob}
+CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
+
+
+def composed(name: str, *overrides: str) -> Any:
+    with initialize_config_module("seq2seq.conf", version_base="1.3"):
+        config = compose(name, overrides=list(overrides), return_hydra_config=True)
+        del config._content["hydra"]
+        if "run_dir" in config:
+            config.run_dir = "runs/test"
+        return build(JOBS[name], OmegaConf.to_container(config, resolve=True), allow_targets=True)  # type: ignore[arg-type]
+
+
+def test_every_command_has_its_yaml() -> None:
+    assert sorted(path.stem for path in CONF.glob("*.yaml")) == sorted(JOBS)
+    for name in JOBS:
+        composed(name)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds(choice: str) -> None:
+    group, name = choice.split("/")
+    job = composed("train", f"{group}={name}")
+    if group == "decoding":
+        search: Search = composed("translate", f"decoding={name}").decoding
+        assert search == job.decoding
+    if group == "recipe":
+        assert composed("evaluate", f"recipe={name}").recipe == job.recipe
+    if group == "model":
+        with torch.device("meta"):
+            Transformer(replace(job.model, source_vocab_size=1000, target_vocab_size=1000))
+
+
+def test_presets_are_what_their_papers_say() -> None:
+    def shape(name: str) -> tuple[int, int, int, int, int, float, str]:
+        model = composed("train", f"model={name}").model
+        return (
+            model.layers,
+            model.decoder.layers,
+            model.d_model,
+            model.d_feedforward,
+            model.heads,
+            model.dropout,
+            model.norm_order,
+        )
+
+    # Table 3 of the paper, and section 3.1 for the norm.
+    assert shape("base") == (6, 6, 512, 2048, 8, 0.1, "post")
+    assert shape("big") == (6, 6, 1024, 4096, 16, 0.3, "post")
+    # Wu et al., 2021: 4 layers, 128, 256, 4 heads.
+    assert shape("tiny")[:5] == (4, 4, 128, 256, 4)
+    assert shape("deep_shallow")[:2] == (12, 1)
+    defaults, base = TransformerConfig(), composed("train", "model=base").model
+    assert replace(defaults, max_length=base.max_length) == base
+
+
+def test_the_optimizer_and_search_of_the_paper_are_the_defaults() -> None:
+    job = composed("train")
+    assert (job.optimizer.betas, job.optimizer.epsilon) == ((0.9, 0.98), 1e-9)  # section 5.3
+    assert job.optimizer.label_smoothing == 0.1  # section 5.4
+    assert (job.decoding.beam_size, job.decoding.length_penalty.alpha) == (4, 0.6)  # section 6.1
+    assert job.decoding.lengths.max_offset == 50  # section 6.1: input length + 50
+    assert composed("train", "schedule=noam").schedule.warmup_steps == 4000  # section 5.3
+
+
+def test_every_yaml_says_what_it_is() -> None:
+    for choice in CHOICES:
+        lines = (CONF / f"{choice}.yaml").read_text().split("\n")
+        assert any(line.startswith("# ") and not line.startswith("# @") for line in lines[:2]), (
+            f"{choice} begins with no comment for --help"
+        )
