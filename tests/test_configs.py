@@ -51,7 +51,7 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
 
 def test_presets_are_what_their_papers_say() -> None:
     def shape(name: str) -> tuple[int, int, int, int, int, float, str]:
-        model = composed("train", f"model={name}").model
+        model = composed("train", "recipe=multi30k", f"model={name}").model
         return (
             model.layers,
             model.decoder.layers,
@@ -68,7 +68,7 @@ def test_presets_are_what_their_papers_say() -> None:
     # Wu et al., 2021: 4 layers, 128, 256, 4 heads.
     assert shape("tiny")[:5] == (4, 4, 128, 256, 4)
     assert shape("deep_shallow")[:2] == (12, 1)
-    defaults, base = TransformerConfig(), composed("train", "model=base").model
+    defaults, base = TransformerConfig(), composed("train", "recipe=multi30k", "model=base").model
     assert replace(defaults, max_length=base.max_length) == base
 
 

@@ -72,7 +72,11 @@ class Command:
             try:
                 compose(self.name, overrides=arguments, return_hydra_config=True)
             except OverrideParseException as error:
-                name, _, value = error.override.partition("=")
+                name, separator, value = error.override.partition("=")
+                if not separator:
+                    raise ConfigProblem(
+                        f"'{name}' is not a setting: write name=value", f"{self.script} --help lists the settings"
+                    ) from None
                 fix = f"""quote the value, twice because of the shell: '{name}="{value}"'"""
                 raise ConfigProblem(
                     f"{error.override} cannot be read: some characters have a meaning of their own", fix

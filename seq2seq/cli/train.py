@@ -134,6 +134,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters",
     )
     say.line("run", str(folder.path))
+    console.print()
 
     bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer)
     held_out = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]

@@ -9,7 +9,7 @@ import lightning
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from seq2seq.training.callbacks import Meter, learning_rate
@@ -38,14 +38,13 @@ class Screen(lightning.Callback):
         self._best = float("-inf")
         self._last_line = time.monotonic()
         self._progress = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("[bold]{task.completed:,.0f}[/]/{task.total:,.0f} steps"),
-            _Numbers(),
+            BarColumn(bar_width=24),
+            TextColumn("[bold]{task.completed:,.0f}[/]/{task.total:,.0f}", table_column=Column(no_wrap=True)),
+            _Numbers(table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=False, elapsed_when_finished=False),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(),
             console=console,
-            expand=True,
             refresh_per_second=2,
         )
 

@@ -137,7 +137,7 @@ def test_a_local_folder_stands_in_for_the_download(
         assert len(corpus.provenance.files) == 6
     (tmp_path / folder / "train.de").unlink()
     with pytest.raises(DataProblem, match=r"train\.de"):
-        make("en", "de").load(("train",))
+        make("en", "de", folder=str(tmp_path)).load(("train",))
 
 
 @pytest.mark.parametrize(

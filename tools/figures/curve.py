@@ -54,7 +54,7 @@ def draw(bleu: list[tuple[float, float]], loss: list[tuple[float, float]], last:
     for minute, value in bleu:
         parts.append(f'<circle cx="{x(minute):.1f}" cy="{y(value, most_bleu):.1f}" r="3.5" fill="{BLEU}"/>')
     best = max(bleu, key=lambda point: point[1])
-    parts.append(text(x(best[0]) - 4, y(best[1], most_bleu) - 10, f"{best[1]:.2f}", BLEU, "end"))
+    parts.append(text(x(best[0]), y(best[1], most_bleu) + 20, f"{best[1]:.2f}", BLEU, "end"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
