@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 QUICK = (
     "trainer.max_steps=2 trainer.validate_every=2 model.d_model=16 model.heads=2 model.d_feedforward=16 model.layers=1 model.decoder_layers=1 "
-    "tokenizer.vocab_size=330 logger=csv"
+    "tokenizer.vocab_size=600 logger=csv"
 )
 
 
