@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.download import cache_folder
 from seq2seq.data.lines import is_blank
+from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus, Provenance
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 
@@ -80,6 +81,33 @@ def hub_corpus(
             notes.append(f"{split}: {dropped} pairs with a blank side dropped")
     provenance = Provenance(f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip(), licence, (), tuple(notes))
     return Corpus(datasets.DatasetDict(cleaned), *languages, provenance)
+
+
+def folder_or_hub(
+    folder: str | None,
+    name: str,
+    languages: tuple[str, str],
+    splits: Sequence[str],
+    data_set: tuple[str, str, str | None],
+    licence: str,
+) -> Corpus:
+    """A corpus that has its own recipe: from the local folder `name`, else from the hub under the same split names.
+
+    Args:
+        data_set: its name, subset and revision on the hub.
+    """
+    same = {split: split for split in splits}
+    if found := local_folder(folder, name):
+        return parallel_corpus(languages, same, in_folder(found), f"{name}, a local folder", licence)
+    return hub_corpus(*data_set, languages, same, licence)
+
+
+def check_paired_with_english(corpus: str, source: str, target: str, others: Sequence[str]) -> None:
+    """Raises ConfigProblem unless one language is English and the other one of `others`."""
+    if {source, target} not in [{"en", other} for other in others]:
+        raise ConfigProblem(
+            f"{corpus} pairs en with {', '.join(others)}; asked for {source} to {target}", "choose one of these pairs"
+        )
 
 
 def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str | None, str | None], name: str) -> "Dataset":

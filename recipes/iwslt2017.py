@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seq2seq.recipes.hub import hub_corpus
+from seq2seq.recipes.hub import check_paired_with_english, folder_or_hub
 
-from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus
-from seq2seq.errors import ConfigProblem
 
-_PAIRED_WITH_ENGLISH = ("ar", "de", "fr", "ja", "ko", "zh", "it", "nl", "ro")
+_LICENCE = "CC BY-NC-ND 4.0 (TED talks)"
 
 
 @dataclass(frozen=True)
@@ -21,16 +19,9 @@ class Iwslt2017:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        if "en" not in (self.source, self.target) or not {self.source, self.target} & set(_PAIRED_WITH_ENGLISH):
-            raise ConfigProblem(
-                f"IWSLT2017 pairs en with {', '.join(_PAIRED_WITH_ENGLISH)}; asked for {self.source} to {self.target}"
-            )
+        check_paired_with_english("IWSLT2017", self.source, self.target, ("ar", "de", "fr", "ja", "ko", "zh", "it", "nl", "ro"))
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        languages = (self.source, self.target)
-        licence = "CC BY-NC-ND 4.0 (TED talks)"
-        if folder := local_folder(self.folder, "iwslt2017"):
-            return parallel_corpus(languages, {s: s for s in splits}, in_folder(folder), "IWSLT2017, a local folder", licence)
         # The data set is a script, which `datasets` no longer runs; the hub keeps a Parquet copy of what it made.
-        subset = f"iwslt2017-{self.source}-{self.target}"
-        return hub_corpus("IWSLT/iwslt2017", subset, "refs/convert/parquet", languages, {s: s for s in splits}, licence)
+        on_the_hub = ("IWSLT/iwslt2017", f"iwslt2017-{self.source}-{self.target}", "refs/convert/parquet")
+        return folder_or_hub(self.folder, "iwslt2017", (self.source, self.target), splits, on_the_hub, _LICENCE)

@@ -112,6 +112,21 @@ def test_a_manifest_cannot_point_outside(folder: Path) -> None:
         Bundle.load(folder)
 
 
+@pytest.mark.parametrize("entry", [3, {"bytes": 1}, {"bytes": "x", "sha256": "y"}, None])
+def test_a_damaged_manifest_is_refused(folder: Path, entry: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.json"] = entry
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleProblem, match="cannot be read"):
+        Bundle.load(folder)
+
+
+def test_a_tokenizer_file_that_nobody_vouches_for_is_refused(folder: Path) -> None:
+    (folder / "tokenizer" / "source.model").write_bytes(b"x")
+    with pytest.raises(BundleProblem, match="not in manifest"):
+        Bundle.load(folder)
+
+
 def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(BundleProblem, match="not a bundle"):
         Bundle.load(tmp_path / "nothing")

@@ -16,12 +16,13 @@ from seq2seq.data.batch import TokenPairs, TokenRows
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
+from seq2seq.errors import DivergedProblem
 from seq2seq.training.data import TranslationData, within
 from seq2seq.training.folder import Outcome, RunFolder
 from seq2seq.training.module import TranslationModule, ValidationText
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 from seq2seq.training.run import fit, new_model
-from seq2seq.training.schedule import InverseSquareRoot
+from seq2seq.training.schedule import Constant, InverseSquareRoot
 from seq2seq.training.screen import Example, Screen
 from seq2seq.translator import Translator
 from tests.conftest import counting_pairs, small_config
@@ -117,6 +118,30 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path: Path, tokenizer: Tok
     assert "BLEU" in said
     assert "perplexity" in said
     assert "best so far" in said
+
+
+def test_the_last_step_is_validated_and_a_finished_run_stays_finished(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """7 steps with validations every 4: at 4 and at 7. Asked again, as after a kill before its result was written, nothing changes."""
+    options = replace(OPTIONS, max_steps=7)
+    first = Run(tmp_path, tokenizer, options, Averaging("last", count=5))
+    outcome = first.go()
+    assert [row["step"] for row in first.rows() if row["bleu"]][:2] == ["4", "7"]
+    assert sorted(path.name for path in first.folder.checkpoints.iterdir()) == [
+        "last.ckpt",
+        "weights-4.safetensors",
+        "weights-7.safetensors",
+    ]
+    again = Run(tmp_path, tokenizer, options, Averaging("last", count=5))
+    assert again.go() == outcome
+    assert all(torch.equal(a, b) for a, b in zip(first.weights(), again.weights(), strict=True))
+
+
+@pytest.mark.parametrize("log_every", [2, 1000])
+def test_divergence_is_noticed_and_named(tmp_path: Path, tokenizer: Tokenizer, log_every: int) -> None:
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, log_every=log_every))
+    run.module._schedule, run.module._optimizer = Constant(1e30), Optimizer()
+    with pytest.raises(DivergedProblem, match="the loss is .* at step"):
+        run.go()
 
 
 def test_accumulation_is_a_larger_batch(tmp_path: Path, tokenizer: Tokenizer) -> None:
