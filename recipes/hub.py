@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.download import cache_folder
-from seq2seq.data.lines import is_blank
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
-from seq2seq.data.recipe import Corpus, Provenance
+from seq2seq.data.recipe import Corpus, PairCleaner, Provenance
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 
 if TYPE_CHECKING:
@@ -127,9 +126,5 @@ def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str
 
 
 def _clean(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    kept = [
-        (s, t)
-        for s, t in zip(batch["source"], batch["target"], strict=True)
-        if s is not None and t is not None and not is_blank(s) and not is_blank(t)
-    ]
-    return {"source": [s.replace("\n", " ") for s, _ in kept], "target": [t.replace("\n", " ") for _, t in kept]}
+    kept = list(PairCleaner()(zip(batch["source"], batch["target"], strict=True)))
+    return {"source": [source for source, _ in kept], "target": [target for _, target in kept]}

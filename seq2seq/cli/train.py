@@ -142,7 +142,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     module = TranslationModule(model, job.optimizer, job.schedule, Translator(bundle, job.decoding), text, job.seed)
     # Three sentences from all over the validation set.
     shown = sorted({len(text.sources) * eighth // 8 for eighth in (1, 4, 7)})
-    examples = [Example(text.sources[i], text.references[i], i) for i in shown]
+    examples = [Example(text.sources[i], i) for i in shown]
     screen = Screen(console, job.trainer.max_steps, (corpus.source, corpus.target), examples)
 
     def card(result: "Validation") -> Card:

@@ -6,13 +6,9 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
-from seq2seq.decoding.stepper import Hypothesis, S, Stepper
+from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
 from seq2seq.schema import require
-from seq2seq.symbols import BOS, EOS, PAD, UNK
-
-NEVER = float("-inf")
-UNSPEAKABLE = (PAD, BOS, UNK)
-"""Tokens that no translation may hold."""
+from seq2seq.symbols import BOS, EOS, PAD
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.penalties import LengthLimits
-from seq2seq.decoding.stepper import Hypothesis, S, Stepper
+from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
 from seq2seq.schema import require
-from seq2seq.symbols import BOS, EOS, PAD, UNK
-
-NEVER = float("-inf")
+from seq2seq.symbols import BOS, EOS, PAD
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Sampling:
     def _allow(self, log_probs: Tensor, length: int, least: Tensor, most: Tensor) -> Tensor:
         """What may come next: never a special token, EOS not too early, and only EOS at the greatest length."""
         allowed = log_probs.clone()
-        allowed[:, :, [PAD, BOS, UNK]] = NEVER
+        allowed[:, :, list(UNSPEAKABLE)] = NEVER
         allowed[:, :, EOS] = allowed[:, :, EOS].masked_fill((length < least)[:, None], NEVER)
         only_end = torch.full_like(allowed[:1, :1], NEVER)
         only_end[:, :, EOS] = 0.0

@@ -5,6 +5,8 @@ from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 
+from seq2seq.symbols import BOS, PAD, UNK
+
 
 class State(Protocol):
     """The middle of decoding R = B*K hypotheses, K for each of B sentences."""
@@ -16,6 +18,11 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+
+NEVER = float("-inf")
+"""The log-probability of what cannot be."""
+UNSPEAKABLE = (PAD, BOS, UNK)
+"""Tokens that no translation may hold."""
 
 
 class Stepper(Protocol[S]):

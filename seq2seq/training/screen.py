@@ -24,7 +24,6 @@ class Example:
     """A sentence whose translation is shown at each validation."""
 
     source: str
-    reference: str
     index: int
 
 

@@ -71,7 +71,7 @@ class Run:
             5,
         )
         self.console = Console(record=True, width=120, file=StringIO())
-        self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], text.references[0], 0)])
+        self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], 0)])
         self.data = TranslationData(tokens, held_tokens, BatchConfig(200, accumulate), 5, options.max_steps)
         self._go: Callable[[], Outcome] = lambda: fit(
             self.module, self.data, bundle, lambda v: Card("made up", v.step), self.folder, options, averaging, self.screen, []
