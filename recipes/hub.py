@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.data.download import cache_folder
+from seq2seq.data.download import cache_folder, is_offline
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus, PairCleaner, Provenance
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
@@ -57,6 +57,7 @@ def hub_corpus(
     """A corpus from the hub. `splits` maps our names to the data set's."""
     import datasets
 
+    datasets.config.HF_HUB_OFFLINE = is_offline()
     try:
         loaded: Any = {
             ours: datasets.load_dataset(name, subset, split=theirs, revision=revision, cache_dir=str(cache_folder("hub")))
@@ -72,13 +73,15 @@ def hub_corpus(
             f"the data set '{name}' cannot be loaded so: {error}",
             "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test",
         ) from None
-    cleaned, notes = {}, []
+    cleaned, notes, dropped = {}, [], {}
     for split, data in loaded.items():
         pairs = _two_columns(data, languages, columns, name)
         cleaned[split] = pairs.map(_clean, batched=True)
-        if (dropped := len(pairs) - len(cleaned[split])) > 0:
-            notes.append(f"{split}: {dropped} pairs with a blank side dropped")
-    provenance = Provenance(f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip(), licence, (), tuple(notes))
+        dropped[split] = len(pairs) - len(cleaned[split])
+        if dropped[split]:
+            notes.append(f"{split}: {dropped[split]:,} pairs with a blank side dropped")
+    origin = f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip()
+    provenance = Provenance(origin, licence, (), tuple(notes), dropped)
     return Corpus(datasets.DatasetDict(cleaned), *languages, provenance)
 
 

@@ -1,12 +1,11 @@
 """Tatoeba: everyday sentences with translations by volunteers, in hundreds of languages."""
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from seq2seq.data.download import RemoteFile, cache_folder
+from seq2seq.data.download import RemoteFile, cache_folder, open_member
 from seq2seq.data.lines import decode_lines
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus, record_file
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
@@ -57,14 +56,8 @@ class Tatoeba:
 
 
 def _member(archive: Path, language: str) -> list[str]:
-    if not zipfile.is_zipfile(archive):
-        raise DataProblem(f"{archive} is not a whole zip archive", f"delete it to download it again: rm {archive}")
-    with zipfile.ZipFile(archive) as packed:
-        for name in packed.namelist():
-            if name.endswith(f".{language}"):
-                with packed.open(name) as stream:
-                    return list(decode_lines(stream, f"{archive}:{name}"))
-    raise DataProblem(f"{archive} has no text in '{language}'", "use the two-letter code that OPUS uses")
+    with open_member(archive, f".{language}") as stream:
+        return list(decode_lines(stream, f"{archive}, {language}"))
 
 
 def draw_splits(pairs: Iterable[Pair], held_out: int) -> dict[str, list[Pair]]:

@@ -1,13 +1,28 @@
 """Floor 0: a file or folder under its final name is complete.
 
-Write under a temporary name beside it, fsync, rename. Nothing else in the project renames.
+Write under a temporary name beside it, fsync, rename once. Nothing else in the project renames. A folder can carry a
+manifest, which is written last and tells whether what is there is what was written.
 """
 
+import ctypes
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from seq2seq.errors import BundleProblem
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -22,7 +37,7 @@ def _sync(path: Path) -> None:
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success it takes the place of `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_name(path)
     try:
         yield temporary
         _sync(temporary)
@@ -36,26 +51,109 @@ def replacing_file(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it takes the place of `path`, which is only then removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    outgoing = path.with_name(f".{path.name}.old-{os.getpid()}")
+    temporary = temporary_name(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            _sync(file)
+        for entry in sorted(temporary.rglob("*")):
+            _sync(entry)
+        _sync(temporary)
         if path.exists():
-            os.rename(path, outgoing)
-        os.rename(temporary, path)
+            _exchange(temporary, path)  # what was there is now under the temporary name
+        else:
+            os.rename(temporary, path)
         _sync(path.parent)
     finally:
-        if outgoing.exists() and not path.exists():
-            os.rename(outgoing, path)  # stopped between the two renames
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where this process writes before `path` is complete."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`. For who knows that no other process writes there."""
+    for path in folder.glob(".*.tmp-*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file at once."""
     with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two names in one step, so that there is no moment without either. Linux and macOS can; elsewhere two renames do."""
+    system = ctypes.CDLL(None, use_errno=True)
+    here, there = os.fsencode(one), os.fsencode(other)
+    swap = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+    if hasattr(system, "renameat2"):
+        current = -100  # AT_FDCWD
+        failed = system.renameat2(current, here, current, there, swap)
+    elif hasattr(system, "renamex_np"):
+        failed = system.renamex_np(here, there, swap)
+    else:
+        failed = -1
+    if failed:
+        aside = temporary_name(other).with_suffix(".old")
+        os.rename(other, aside)
+        os.rename(one, other)
+        os.rename(aside, one)
+
+
+def write_manifest(folder: Path, kind: str, version: int, written_by: str) -> None:
+    """List every file in `folder` with its size and SHA-256. Call it when all of them are written."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {"format": kind, "format_version": version, "written_by": written_by, "files": files}
+    (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+
+
+def check_manifest(folder: Path, kind: str, version: int) -> set[str]:
+    """The files that `folder` holds, each exactly as it was written.
+
+    Raises:
+        BundleProblem: it holds something else, something is missing or damaged, or a newer release wrote it.
+    """
+    path = folder / MANIFEST
+    again = "copy it again from where it was made"
+    try:
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        found, seen = str(manifest["format"]), int(manifest["format_version"])
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleProblem(f"{path} cannot be read ({type(error).__name__}: {error})", again) from None
+    if found != kind:
+        raise BundleProblem(f"{folder} is a {found!r}, expected a {kind!r}", "check the path")
+    if seen > version:
+        raise BundleProblem(
+            f"{folder} has format {seen}, this release reads up to {version}",
+            f"update: it was written by {manifest.get('written_by')}",
+        )
+    if text != _sealed({key: value for key, value in manifest.items() if key != "seal"}):
+        raise BundleProblem(f"{path} is damaged: it is not as it was written", again)
+    for name, expected in files.items():
+        file = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or file.is_symlink():
+            raise BundleProblem(f"{path} lists {name}, which is outside the folder", "do not use it")
+        if not file.is_file():
+            raise BundleProblem(f"{file} is missing", again)
+        if file.stat().st_size != expected[0] or sha256(file) != expected[1]:
+            raise BundleProblem(f"{file} is damaged: its size or SHA-256 is not what {MANIFEST} says", again)
+    return set(files)
+
+
+def _sealed(manifest: dict[str, Any]) -> str:
+    """The text of a manifest, with a SHA-256 of itself at the end."""
+    seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return json.dumps({**manifest, "seal": seal}, indent=2) + "\n"

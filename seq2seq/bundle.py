@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from seq2seq import __version__
-from seq2seq.atomic import replacing_folder
-from seq2seq.data.lines import sha256
-from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.atomic import MANIFEST, check_manifest, replacing_folder, write_manifest
+from seq2seq.data.tokenizer import SETTINGS, Tokenizer
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build, plain
 
 FORMAT_VERSION = 1
-_MANIFEST, _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "manifest.json", "config.json", "weights.safetensors", "tokenizer", "README.md"
+_KIND = "seq2seq bundle"
+_CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "weights.safetensors", "tokenizer", "README.md"
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,7 @@ class Bundle:
             (temporary / _CONFIG).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
             self.tokenizer.save(temporary / _TOKENIZER)
             (temporary / _CARD).write_text(_render_card(self, card or Card()), encoding="utf-8")
-            files = {
-                path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                for path in sorted(temporary.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {
-                "format": "seq2seq bundle",
-                "format_version": FORMAT_VERSION,
-                "written_by": f"seq2seq {__version__}",
-                "files": files,
-            }
-            (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Bundle":
@@ -89,7 +78,7 @@ class Bundle:
             BundleProblem: there is none, it is damaged, from a newer release, or its parts do not fit together.
         """
         folder = Path(folder)
-        _check_manifest(folder)
+        _check(folder)
         try:
             config = build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
         except (ConfigProblem, ValueError) as problem:
@@ -104,77 +93,64 @@ class Bundle:
                 f"{folder}: the tokenizer has {sizes} tokens (source, target), the model {wanted}",
                 "use the tokenizer the model was trained with",
             )
-        model = Transformer(config.model)
-        _load_weights(model, folder / _WEIGHTS)
-        return cls(config, model.eval(), tokenizer)
+        return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer)
 
 
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state of a model, each tensor once: of tied ones only the first name."""
-    seen: dict[int, str] = {}
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if seen.setdefault(tensor.data_ptr(), name) == name
-    }
+    """The parameters of a model, each once: of tied ones only the first name."""
+    return {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
 
 
-def _check_manifest(folder: Path) -> None:
-    path = folder / _MANIFEST
-    if not path.is_file():
+def manifest_of(folder: Path) -> Path:
+    """The file that tells one bundle from any other.
+
+    Raises:
+        BundleProblem: there is no bundle.
+    """
+    if not (folder / MANIFEST).is_file():
         inner = folder / "bundle"
         fix = (
             f"did you mean {inner}?"
-            if (inner / _MANIFEST).is_file()
+            if (inner / MANIFEST).is_file()
             else "train a model first: seq2seq-train, then bundle=RUN/bundle"
         )
-        raise BundleProblem(f"{folder} is not a bundle: there is no {_MANIFEST} in it", fix)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = int(manifest["format_version"])
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
-    if version > FORMAT_VERSION:
-        raise BundleProblem(
-            f"{folder} has format {version}, this release reads up to {FORMAT_VERSION}",
-            f"update: it was written by {manifest.get('written_by')}",
-        )
-    for name in (_WEIGHTS, _CONFIG):
-        if name not in files:
-            raise BundleProblem(f"{path} does not list {name}", "copy the bundle again")
+        raise BundleProblem(f"{folder} is not a bundle: there is no {MANIFEST} in it", fix)
+    return folder / MANIFEST
+
+
+def _check(folder: Path) -> None:
+    """Everything in the folder is as it was written, and nothing that is read is missing or has been added."""
+    manifest_of(folder)
+    listed = check_manifest(folder, _KIND, FORMAT_VERSION)
+    for name in (_WEIGHTS, _CONFIG, f"{_TOKENIZER}/{SETTINGS}"):
+        if name not in listed:
+            raise BundleProblem(f"{folder / MANIFEST} does not list {name}", "copy the bundle again")
     for extra in (folder / _TOKENIZER).glob("*"):
-        if f"{_TOKENIZER}/{extra.name}" not in files:
-            raise BundleProblem(f"{extra} is not in {_MANIFEST}", "do not use this bundle, or copy it again")
-    for name, expected in files.items():
-        file = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleProblem(f"{path} lists {name}, which is outside the bundle", "do not use this bundle")
-        if not file.is_file():
-            raise BundleProblem(f"{file} is missing", "copy the bundle again")
-        if (file.stat().st_size, sha256(file)) != expected:
-            raise BundleProblem(f"{file} is damaged: its size or SHA-256 is not what {_MANIFEST} says", "copy the bundle again")
+        if f"{_TOKENIZER}/{extra.name}" not in listed:
+            raise BundleProblem(f"{extra} is not in {MANIFEST}", "do not use this bundle, or copy it again")
 
 
-def _load_weights(model: Transformer, path: Path) -> None:
-    expected = own_tensors(model)
+def _read_weights(config: TransformerConfig, path: Path) -> Transformer:
+    """The model with its weights. What the file holds is compared with the config before memory is taken for either."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (safetensors.SafetensorError, OSError) as error:
         raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
-    if names != set(expected):
-        differing = sorted(names ^ set(expected))[:3]
+    if config.layers + config.decoder.layers > len(shapes):
+        raise BundleProblem(f"{path} holds {len(shapes)} tensors, too few for the layers of {_CONFIG}", "make the bundle again")
+    with torch.device("meta"):
+        expected = {name: tuple(parameter.shape) for name, parameter in Transformer(config).named_parameters()}
+    if differing := sorted(set(shapes) ^ set(expected))[:3]:
         raise BundleProblem(
             f"{path} does not hold this model's tensors; they differ in {', '.join(differing)}", "make the bundle again"
         )
-    for name, tensor in expected.items():
-        if shapes[name] != tuple(tensor.shape):
-            raise BundleProblem(
-                f"{path}: {name} has shape {shapes[name]}, expected {tuple(tensor.shape)}", "make the bundle again"
-            )
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise BundleProblem(f"{path}: {name} has shape {shapes[name]}, expected {shape}", "make the bundle again")
+    model = Transformer(config)
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
+    return model
 
 
 def _render_card(bundle: Bundle, card: Card) -> str:

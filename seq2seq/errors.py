@@ -5,10 +5,13 @@ of a command as two lines, `error: …` and `fix: …`, and ends with its exit c
 """
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from seq2seq import stopping
 
 
 class Problem(Exception):
@@ -54,6 +57,12 @@ class DivergedProblem(Problem, ArithmeticError):
     exit_code = 6
 
 
+class FlaggedProblem(Problem):
+    """With strict=true: all is done and written, and something about it deserves a look."""
+
+    exit_code = 7
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`", did you mean 'x'?"` for the nearest known name, or nothing."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -74,10 +83,11 @@ def report(problem: Problem) -> None:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """The door of every command: problems become two plain lines and an exit code, Ctrl-C becomes 130.
+    """The door of every command: problems become two plain lines and an exit code, Ctrl-C becomes 130, SIGTERM 143.
 
     Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised.
     """
+    stopping.watch()
     try:
         yield
         sys.stdout.flush()
@@ -93,13 +103,32 @@ def guard() -> Iterator[None]:
     except (OSError, MemoryError) as error:
         if os.environ.get("SEQ2SEQ_TRACEBACK"):
             raise
-        report(
-            MachineProblem(
-                str(error) or "out of memory",
-                "check the path, its rights, the disk and the memory; SEQ2SEQ_TRACEBACK=1 shows where",
-            )
-        )
+        report(machine_problem(error))
         sys.exit(MachineProblem.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except stopping.Stopped as stop:
+        print(stop.message, file=sys.stderr)
+        sys.exit(stop.exit_code)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether numpy, or torch on any device, asked for more memory than there is."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in said or "can't allocate memory" in said or "not enough memory" in said)
+    )
+
+
+def machine_problem(error: OSError | MemoryError) -> MachineProblem:
+    """What the operating system refused, and what may help."""
+    fixes = {
+        errno.ENOSPC: "free some space and run the same command again",
+        errno.EDQUOT: "free some of your quota and run the same command again",
+        errno.EACCES: "correct the rights of that file or folder",
+        errno.EPERM: "correct the rights of that file or folder",
+        errno.EROFS: "that disk cannot be written to: choose another folder",
+        errno.EISDIR: "that is a folder: name a file in it",
+        errno.ENOTDIR: "a part of that path is a file: correct the path",
+    }
+    fix = fixes.get(getattr(error, "errno", None) or 0, "check the path, its rights, the disk and the memory")
+    return MachineProblem(str(error) or "out of memory", f"{fix}; SEQ2SEQ_TRACEBACK=1 shows where")

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seq2seq.atomic import write_manifest
 from seq2seq.bundle import Bundle, BundleConfig, Card
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.errors import BundleProblem
@@ -20,12 +21,15 @@ def folder(tmp_path: Path, random_model: Transformer, tokenizer: Tokenizer) -> P
 
 def reseal(folder: Path) -> None:
     """Make the manifest agree with the files again, as someone who tampers would."""
-    from seq2seq.data.lines import sha256
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, "seq2seq bundle", 1, "seq2seq by hand")
 
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for name in manifest["files"]:
-        manifest["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+def seal(folder: Path, manifest: dict) -> None:
+    """Write a manifest with a right seal."""
+    from seq2seq.atomic import _sealed
+
+    (folder / "manifest.json").write_text(_sealed({key: value for key, value in manifest.items() if key != "seal"}))
 
 
 def test_loads_what_was_saved(folder: Path, random_model: Transformer, tokenizer: Tokenizer) -> None:
@@ -107,7 +111,7 @@ def test_a_bundle_from_the_future_is_refused(folder: Path) -> None:
 def test_a_manifest_cannot_point_outside(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["../secret"] = {"bytes": 1, "sha256": "0"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder, manifest)
     with pytest.raises(BundleProblem, match="outside"):
         Bundle.load(folder)
 

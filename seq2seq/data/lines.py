@@ -5,115 +5,142 @@ line without `\n` counts. Nothing else breaks a line: not a lone `\r`, U+2028, N
 text mode or `str.splitlines` would.
 """
 
-import gzip
-import hashlib
-import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from seq2seq.atomic import replacing_file
-from seq2seq.errors import DataProblem, did_you_mean
+from seq2seq.data.packing import open_binary, packing_for
+from seq2seq.errors import DataProblem
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHOWN = 5
+"""Bad bytes that an error lists."""
+_BLOCK = 1 << 20
 
 
-def decode_lines(stream: Iterable[bytes], name: str, replace_bad: bool = False) -> Iterator[str]:
-    """Lines of a binary stream.
+@dataclass(frozen=True)
+class Scan:
+    """What can be known of a text file without understanding it.
+
+    Attributes:
+        lines: how many.
+        bad_lines: how many have a byte that is not UTF-8.
+        bad_bytes: the first few of those, as `file:line:byte`, both counted from 1.
+    """
+
+    lines: int
+    bad_lines: int = 0
+    bad_bytes: tuple[str, ...] = ()
+
+
+def scan(path: Path) -> Scan:
+    """Count the lines of a file and look for what is not UTF-8.
 
     Raises:
-        DataProblem: at a byte that is not UTF-8, naming file and line, unless `replace_bad` puts U+FFFD there.
+        DataProblem: there is no such file, it is damaged, or it is UTF-16.
+    """
+    with open_binary(path) as stream:
+        return scan_records(records(stream, str(path)), str(path))
+
+
+def scan_records(stream: Iterable[bytes], name: str) -> Scan:
+    lines, bad_lines = 0, 0
+    bad_bytes: list[str] = []
+    for lines, record in enumerate(stream, start=1):
+        try:
+            record.decode()
+        except UnicodeDecodeError as error:
+            bad_lines += 1
+            if len(bad_bytes) < _SHOWN:
+                bad_bytes.append(f"{name}:{lines}:{error.start + 1}")
+    return Scan(lines, bad_lines, tuple(bad_bytes))
+
+
+def check_encoding(found: Scan, name: str, otherwise: str = "") -> None:
+    """Raises DataProblem if a scan found bytes that are not UTF-8, and says where.
+
+    Args:
+        otherwise: another way to go on, for the fix.
+    """
+    if found.bad_lines:
+        raise DataProblem(
+            f"{found.bad_lines:,} of {found.lines:,} lines of {name} are not UTF-8 (file:line:byte): {', '.join(found.bad_bytes)}",
+            f"convert it if it is in an older encoding, iconv -f LATIN1 -t UTF-8 {name}; or mend these lines{otherwise}",
+        )
+
+
+def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The records of a binary stream.
+
+    Raises:
+        DataProblem: it looks like UTF-16, in which every second byte of a plain text is zero.
     """
     for number, record in enumerate(stream, start=1):
         if number == 1:
-            if record.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DataProblem(f"{name} looks like UTF-16, expected UTF-8", f"iconv -f UTF-16 -t UTF-8 {name}")
+            marked = record.startswith((b"\xff\xfe", b"\xfe\xff"))
+            if marked or (len(record) >= 4 and max(record[0::2].count(0), record[1::2].count(0)) * 4 > len(record)):
+                raise DataProblem(f"{name} looks like UTF-16, expected UTF-8", f"iconv -f UTF-16 -t UTF-8 {name} > {name}.utf8")
             record = record.removeprefix(_BYTE_ORDER_MARK)
-        record = record.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            yield record.decode("utf-8", "replace" if replace_bad else "strict")
-        except UnicodeDecodeError as error:
-            raise DataProblem(
-                f"{name}:{number}: byte {error.start + 1} of the line (0x{record[error.start]:02x}) is not UTF-8",
-                f"mend the line, or convert the file: iconv -f LATIN1 -t UTF-8 {name}",
-            ) from None
+        yield record.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def read_lines(path: Path, replace_bad: bool = False) -> Iterator[str]:
-    """Lines of a file, plain or gzip by its first bytes.
+    """Lines of a file, plain or packed by its first bytes.
+
+    Args:
+        replace_bad: put U+FFFD where a byte is not UTF-8.
 
     Raises:
-        DataProblem: no such file, not UTF-8, or a damaged gzip file.
+        DataProblem: no such file, not UTF-8, or a damaged packed file.
     """
     with open_binary(path) as stream:
         yield from decode_lines(stream, str(path), replace_bad)
 
 
-@contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked if it is gzip."""
-    if not path.is_file():
-        raise DataProblem(f"there is no file {path}", _nearby(path))
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if packed:
-            try:
-                with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield cast(IO[bytes], unpacked)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise DataProblem(
-                    f"{path}: the gzip file is damaged or cut short ({error})", "copy or download it again"
-                ) from None
-        else:
-            yield raw
+def decode_lines(stream: Iterable[bytes], name: str, replace_bad: bool = False) -> Iterator[str]:
+    """As `read_lines`, of a stream that is open already."""
+    for number, record in enumerate(records(stream, name), start=1):
+        try:
+            yield record.decode("utf-8", "replace" if replace_bad else "strict")
+        except UnicodeDecodeError as error:
+            raise DataProblem(
+                f"{name}:{number}:{error.start + 1}: the byte 0x{record[error.start]:02x} is not UTF-8",
+                f"mend the line, or convert the file: iconv -f LATIN1 -t UTF-8 {name}",
+            ) from None
 
 
-def _nearby(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"the folder {path.parent} does not exist either; check the path"
-    names = sorted(entry.name for entry in path.parent.iterdir())
-    near = did_you_mean(path.name, names).removeprefix(", ")
-    return near or f"{path.parent} holds: {', '.join(names[:8]) or 'nothing'}"
-
-
-def is_blank(text: str) -> bool:
-    """Nothing but white space, control characters and invisible ones such as U+200B."""
-    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
-
-
-def one_line(text: str) -> str:
-    """The text with every control character and every line or paragraph separator made a space."""
-    return text if text.isprintable() else "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+def as_record(text: str) -> bytes:
+    """A text as a line of a file. A line break inside would shift every later line, so there can be none."""
+    return text.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace") + b"\n"
 
 
 class LineWriter:
-    """Writes one record a line. A line break inside a record would shift every later line, so there can be none."""
+    """Writes one record a line, packed by the chunk."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[bytes], name: Path) -> None:
+        self._stream, self._pack = stream, packing_for(name)
+        self._waiting: list[bytes] = []
+        self._size = 0
 
-    def write(self, record: str) -> None:
-        self._stream.write(record.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace") + b"\n")
+    def write(self, text: str) -> None:
+        self._waiting.append(as_record(text))
+        self._size += len(self._waiting[-1])
+        if self._size >= _BLOCK:
+            self.flush()
 
     def flush(self) -> None:
-        self._stream.flush()
+        if self._waiting:
+            self._stream.write(self._pack(b"".join(self._waiting)))
+        self._waiting, self._size = [], 0
 
 
 @contextmanager
 def writing_lines(path: Path) -> Iterator[LineWriter]:
-    """A writer to `path`, gzip if its name ends so. The file appears whole, when all is written."""
+    """A writer to `path`, packed as its name says. The file appears whole, when all is written."""
     with replacing_file(path) as temporary, temporary.open("wb") as raw:
-        if path.suffix == ".gz":
-            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
-                yield LineWriter(cast(IO[bytes], packed))
-        else:
-            yield LineWriter(raw)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        writer = LineWriter(raw, path)
+        yield writer
+        writer.flush()

@@ -1,6 +1,6 @@
 """Parallel text: two files, line i of one the translation of line i of the other.
 
-A folder laid out as `<folder>/<corpus>/<split>.<language>[.gz]` stands in for the download of any corpus. It is named by
+A folder laid out as `<folder>/<corpus>/<split>.<language>`, packed or not, stands in for the download of any corpus. It is named by
 `recipe.folder=` or by the environment variable `SEQ2SEQ_DATA`.
 """
 
@@ -8,7 +8,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from seq2seq.data.lines import read_lines, sha256
+import numpy as np
+
+from seq2seq.atomic import sha256
+from seq2seq.data.lines import check_encoding, read_lines, scan
+from seq2seq.data.packing import SUFFIXES
 from seq2seq.data.recipe import Corpus, FileRecord, Pair, make_corpus
 from seq2seq.errors import DataProblem
 
@@ -16,42 +20,63 @@ Find = Callable[[str, str], Path]
 """(file name up to the language, language) -> the file, found or fetched."""
 
 
-def parallel_pairs(source: Path, target: Path) -> Iterator[Pair]:
+def parallel_pairs(source: Path, target: Path, replace_bad: bool = False) -> Iterator[Pair]:
     """The pairs of two files.
 
+    Args:
+        replace_bad: put U+FFFD where a byte is not UTF-8.
+
     Raises:
-        DataProblem: the files do not have the same number of lines.
+        DataProblem: the files do not have the same number of lines, or are not UTF-8. It is said before the first pair.
     """
-    sources, targets = read_lines(source), read_lines(target)
-    number = 0
-    for number, line in enumerate(sources, start=1):
-        other = next(targets, None)
-        if other is None:
-            raise _unequal(source, number + sum(1 for _ in sources), target, number - 1)
-        yield line, other
-    if (rest := sum(1 for _ in targets)) > 0:
-        raise _unequal(source, number, target, number + rest)
+    check_parallel(source, target, allow_bad=replace_bad)
+    yield from zip(read_lines(source, replace_bad), read_lines(target, replace_bad), strict=True)
 
 
-def _unequal(source: Path, source_lines: int, target: Path, target_lines: int) -> DataProblem:
-    return DataProblem(
-        f"{source} has {source_lines} lines, {target} has {target_lines}: they must be translations line by line",
-        "find where they part, for example with: paste FILE FILE | less",
-    )
+def check_parallel(source: Path, target: Path, allow_bad: bool = False) -> int:
+    """The lines of either file.
+
+    Raises:
+        DataProblem: they are not the same number, or are not UTF-8.
+    """
+    found = [scan(path) for path in (source, target)]
+    if found[0].lines != found[1].lines:
+        raise DataProblem(
+            f"{source} has {found[0].lines:,} lines, {target} has {found[1].lines:,} (counted by line feeds): they must be "
+            f"translations line by line, and by their lengths they part near line {_parting(source, target):,}",
+            f"look there: paste {source} {target} | less -N",
+        )
+    for path, one in zip((source, target), found, strict=True):
+        if not allow_bad:
+            check_encoding(one, str(path), "; recipe=files can leave them out: recipe.bad_utf8=drop")
+    return found[0].lines
+
+
+def _parting(source: Path, target: Path) -> int:
+    """The line from which on the lengths fit better when one file is shifted by the lines it lacks."""
+    sides = [np.array([len(line) + 5 for line in read_lines(path, replace_bad=True)], dtype=float) for path in (source, target)]
+    short = min(map(len, sides))
+    if not short:
+        return 1
+    shifted = [side[-short:] for side in sides]
+    here = np.abs(np.log(sides[0][:short] / sides[1][:short]))
+    there = np.abs(np.log(shifted[0] / shifted[1]))
+    cost = np.concatenate(([0.0], np.cumsum(here - there))) + there.sum()
+    return int(cost.argmin()) + 1
 
 
 def find_side(prefix: Path, language: str) -> Path:
-    """`prefix.language` or `prefix.language.gz`, whichever exists.
+    """`prefix.language`, or the same packed, whichever exists.
 
     Raises:
         DataProblem: neither does.
     """
-    for suffix in ("", ".gz"):
+    for suffix in ("", *SUFFIXES):
         path = prefix.with_name(f"{prefix.name}.{language}{suffix}")
         if path.is_file():
             return path
     raise DataProblem(
-        f"there is no file {prefix}.{language}, nor {prefix}.{language}.gz",
+        f"there is no file {prefix}.{language}, nor one of these endings after it: {', '.join(SUFFIXES)}",
         f"name it by the part before the language: PREFIX for PREFIX.{language}",
     )
 
@@ -85,7 +110,7 @@ def parallel_corpus(languages: tuple[str, str], stems: Mapping[str, str], find: 
         find: where such a file is; `in_folder` for a local one.
     """
     sides = {split: [find(stem, language) for language in languages] for split, stem in stems.items()}
-    pairs = {split: parallel_pairs(*files) for split, files in sides.items()}
+    pairs = {split: parallel_pairs(source, target) for split, (source, target) in sides.items()}
     return make_corpus(languages, pairs, origin, licence, (record_file(file) for files in sides.values() for file in files))
 
 

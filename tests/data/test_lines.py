@@ -44,7 +44,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path, data: bytes, lines: list[s
 def test_bad_bytes_are_named_or_replaced(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(b"good\nb\xffd\n")
-    with pytest.raises(DataProblem, match=r"x.txt:2: byte 2 of the line \(0xff\) is not UTF-8"):
+    with pytest.raises(DataProblem, match=r"x.txt:2:2: the byte 0xff is not UTF-8"):
         list(read_lines(path))
     assert list(read_lines(path, replace_bad=True)) == ["good", "b\ufffdd"]
 

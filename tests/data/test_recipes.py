@@ -15,9 +15,8 @@ from seq2seq.recipes.multi30k import Multi30k
 from seq2seq.recipes.tatoeba import Tatoeba, draw_splits
 from seq2seq.recipes.wmt14 import Wmt14
 
-from seq2seq.data.download import RemoteFile
 from seq2seq.data.recipe import Recipe
-from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
+from seq2seq.errors import ConfigProblem, DataProblem
 from tests.conftest import counting_pairs, write_corpus
 
 PAIRS = counting_pairs(12)
@@ -185,19 +184,3 @@ def test_tatoeba_reads_the_archive_of_opus(tmp_path: Path) -> None:
     corpus = Tatoeba("en", "de", held_out=10)._from_archive(archive, ("train", "validation", "test"))
     rows = {pair for data in corpus.splits.values() for pair in zip(data["source"], data["target"], strict=True)}
     assert rows == {(f"e{i}", f"d{i}") for i in range(50)}
-
-
-def test_downloads_are_checked_and_kept(tmp_path: Path) -> None:
-    origin = tmp_path / "origin" / "x.txt"
-    origin.parent.mkdir()
-    origin.write_text("hello")
-    good = RemoteFile(origin.as_uri(), hashlib.sha256(b"hello").hexdigest())
-    path = good.fetch(tmp_path / "cache")
-    origin.unlink()
-    assert good.fetch(tmp_path / "cache") == path  # no second download
-    with pytest.raises(MachineProblem, match="cannot download"):
-        good.fetch(tmp_path / "elsewhere")
-    origin.write_text("changed")
-    with pytest.raises(DataProblem, match="SHA-256"):
-        good.fetch(tmp_path / "elsewhere")
-    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,0 +1,115 @@
+"""Packed files: gzip, xz, bzip2, and Zstandard with the extra `zstd`. Read by their first bytes, written by their name.
+
+Each is written as independent members one after the other, as all four formats allow, so that a file can grow chunk by chunk and
+its bytes do not depend on when it was interrupted.
+"""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from seq2seq.errors import DataProblem, did_you_mean, missing_extra
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One format: how its files begin and end in name, and how bytes are packed and unpacked."""
+
+    magic: bytes
+    suffix: str
+    name: str
+    pack: Callable[[bytes], bytes]
+    unpack: Callable[[IO[bytes]], Any]
+
+
+def _zstandard() -> Any:
+    if find_spec("zstandard") is None:
+        raise missing_extra("zstandard", "zstd", "a .zst file")
+    import zstandard
+
+    return zstandard
+
+
+PACKINGS = (
+    Packing(b"\x1f\x8b", ".gz", "gzip", lambda data: gzip.compress(data, mtime=0), lambda raw: gzip.GzipFile(fileobj=raw)),
+    Packing(b"\xfd7zXZ\x00", ".xz", "xz", lzma.compress, lzma.LZMAFile),
+    Packing(b"BZh", ".bz2", "bzip2", bz2.compress, bz2.BZ2File),
+    Packing(
+        b"\x28\xb5\x2f\xfd",
+        ".zst",
+        "Zstandard",
+        lambda data: bytes(_zstandard().compress(data)),
+        lambda raw: _zstandard().open(raw, "rb"),
+    ),
+)
+SUFFIXES = tuple(packing.suffix for packing in PACKINGS)
+
+
+def packing_for(path: Path) -> Callable[[bytes], bytes]:
+    """What packs a chunk of bytes for a file of this name.
+
+    Raises:
+        MachineProblem: the name asks for a format whose package is not installed.
+    """
+    for packing in PACKINGS:
+        if path.suffix == packing.suffix:
+            packing.pack(b"")
+            return packing.pack
+    return bytes
+
+
+def unpacked_name(path: Path) -> Path:
+    """The path without the ending of a packed file."""
+    return path.with_suffix("") if path.suffix in SUFFIXES else path
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked if it is packed, whatever it is called.
+
+    Raises:
+        DataProblem: there is no such file, it may not be read, or it is damaged or cut short.
+    """
+    try:
+        raw = path.open("rb")
+    except FileNotFoundError:
+        raise DataProblem(f"there is no file {path}", _nearby(path)) from None
+    except IsADirectoryError:
+        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise DataProblem(f"{path} is a folder, expected a file", f"name a file in it; it holds: {names}") from None
+    except OSError as error:
+        raise DataProblem(f"{path} cannot be read ({error.strerror})", "correct the path or its rights") from None
+    with raw:
+        beginning = raw.peek(6)
+        packing = next((packing for packing in PACKINGS if beginning.startswith(packing.magic)), None)
+        if packing is None:
+            yield raw
+            return
+        try:
+            with packing.unpack(raw) as unpacked:
+                yield unpacked
+        except Exception as error:
+            of_the_format = (
+                isinstance(error, EOFError | OSError | lzma.LZMAError | zlib.error) or type(error).__name__ == "ZstdError"
+            )
+            if not of_the_format or getattr(error, "errno", None) is not None:
+                raise
+            raise DataProblem(
+                f"{path}: the {packing.name} file is damaged or cut short near its byte {raw.tell():,} ({error})",
+                "copy or download it again",
+            ) from None
+
+
+def _nearby(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist either; check the path"
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    near = did_you_mean(path.name, names).removeprefix(", ")
+    return near or f"{path.parent} holds: {', '.join(names[:8]) or 'nothing'}"

@@ -1,0 +1,13 @@
+"""What counts as blank, and what may stand in a line of output."""
+
+import unicodedata
+
+
+def is_blank(text: str) -> bool:
+    """Nothing but white space, control characters and invisible ones such as U+200B."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text with every control character and every line or paragraph separator made a space."""
+    return text if text.isprintable() else "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)

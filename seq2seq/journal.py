@@ -1,0 +1,170 @@
+"""Floor 0: files that grow by chunks, and can go on growing after a kill.
+
+While it grows, `out.txt` is called `out.txt.partial`, and `out.txt.journal` has a line for each finished chunk: how much has been
+read and written, with SHA-256. Going on reads that back, cuts off what a kill left behind the last finished chunk, and
+checks that the input is the same as far as it was read. In the end the files are renamed; a file under its final name is complete.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Self
+
+from seq2seq.errors import ConfigProblem, DataProblem
+
+
+class Journal:
+    """Grows `files` together: a chunk is in all of them or in none.
+
+    Attributes:
+        lines: input lines that earlier processes have finished.
+    """
+
+    def __init__(self, files: Sequence[Path], settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+        """
+        Args:
+            files: final names; the first names the journal.
+            settings: what must be the same to go on.
+            resume: go on from a journal if there is one.
+            overwrite: begin anew over what is there.
+
+        Raises:
+            ConfigProblem: something is there already, or was begun with other settings.
+        """
+        self._files = list(files)
+        self._partials = [path.with_name(f"{path.name}.partial") for path in files]
+        self._path = files[0].with_name(f"{files[0].name}.journal")
+        self._read = hashlib.sha256()
+        self._written = [hashlib.sha256() for _ in files]
+        self._streams: list[IO[bytes]] = []
+        self._log: IO[bytes]
+        self.lines = 0
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        found = self._entries() if resume or not overwrite else []
+        if len(found) > 1 and not resume:
+            raise ConfigProblem(
+                f"{self._partials[0]} is there from an earlier command, {found[-1].get('lines', 0):,} lines of it finished",
+                "go on with resume=true, or begin anew with overwrite=true",
+            )
+        if found and resume:
+            self._take_up(found, settings)
+        else:
+            if files[0].exists() and not overwrite:
+                raise ConfigProblem(f"{files[0]} exists", "choose another output, or overwrite=true")
+            for path in (self._path, *self._partials):
+                path.unlink(missing_ok=True)
+            self._digest_of_input = self._read.hexdigest()
+            self._streams = [path.open("wb") for path in self._partials]
+            self._log = self._path.open("wb")
+            self._note(dict(settings))
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """The whole lines of the journal: the settings, then a line a chunk."""
+        if not self._path.is_file():
+            return []
+        entries = []
+        for line in self._path.read_bytes().split(b"\n")[:-1]:
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break  # the end of a journal that was being written
+        return entries
+
+    def _take_up(self, entries: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
+        differing = [name for name in settings if entries[0].get(name) != settings[name]]
+        if differing:
+            raise ConfigProblem(
+                "the earlier command was another one: "
+                + "; ".join(f"{name} was {entries[0].get(name)}, is {settings[name]}" for name in differing),
+                "repeat it as it was, or begin anew with overwrite=true",
+            )
+        nothing = {"lines": 0, "read": self._read.hexdigest(), "files": [(0, self._read.hexdigest())] * len(self._files)}
+        last: dict[str, Any] = entries[-1] if len(entries) > 1 else nothing
+        self.lines, self._digest_of_input = int(last["lines"]), str(last["read"])
+        for i, (partial, final) in enumerate(zip(self._partials, self._files, strict=True)):
+            if not partial.exists() and final.exists():
+                os.rename(final, partial)  # killed between the last renames
+            partial.touch()
+            stream = partial.open("r+b")
+            size, expected = last["files"][i]
+            for block in _blocks(stream, size):
+                self._written[i].update(block)
+            if self._written[i].hexdigest() != expected:
+                raise DataProblem(f"{partial} is not as it was written", "begin anew with overwrite=true")
+            stream.truncate(size)
+            stream.seek(size)
+            self._streams.append(stream)
+        self._log = self._path.open("r+b")
+        whole = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+        self._log.truncate(len(whole))
+        self._log.seek(len(whole))
+
+    def pass_over(self, lines: Iterator[str]) -> None:
+        """Read from `lines` what was finished before.
+
+        Raises:
+            DataProblem: it is not what was read then.
+        """
+        passed = 0
+        for line in islice(lines, self.lines):
+            self._read.update(_record(line))
+            passed += 1
+        if passed < self.lines or self._read.hexdigest() != self._digest_of_input:
+            raise DataProblem(
+                f"the first {self.lines:,} lines of the input are not those that were translated before",
+                "begin anew with overwrite=true",
+            )
+
+    def append(self, lines: Sequence[str], chunks: Sequence[bytes]) -> None:
+        """Add a chunk: the input lines it answers, and what it adds to each file."""
+        for line in lines:
+            self._read.update(_record(line))
+        for stream, chunk, digest in zip(self._streams, chunks, self._written, strict=True):
+            stream.write(chunk)
+            _settle(stream)
+            digest.update(chunk)
+        self.lines += len(lines)
+        files = [(stream.tell(), digest.hexdigest()) for stream, digest in zip(self._streams, self._written, strict=True)]
+        self._note({"lines": self.lines, "read": self._read.hexdigest(), "files": files})
+
+    def finish(self) -> None:
+        """Give the files their final names."""
+        self._close()
+        for partial, final in reversed(list(zip(self._partials, self._files, strict=True))):
+            os.replace(partial, final)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        self._path.unlink()
+
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        self._log.write(json.dumps(dict(entry)).encode() + b"\n")
+        _settle(self._log)
+
+    def _close(self) -> None:
+        for stream in (*self._streams, self._log):
+            stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+
+def _record(line: str) -> bytes:
+    return line.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _settle(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _blocks(stream: Any, size: int) -> Iterator[bytes]:
+    while size > 0 and (block := stream.read(min(size, 1 << 20))):
+        size -= len(block)
+        yield block
