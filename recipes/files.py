@@ -1,15 +1,17 @@
-"""Your own text: two parallel files by their prefix, or one .tsv or .jsonl; each may be gzip."""
+"""Your own text: two parallel files by their prefix, or one .tsv or .jsonl; each may be packed."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Literal
 
-from seq2seq.data.lines import read_lines
+from seq2seq.data.lines import check_encoding, read_lines, scan
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
-from seq2seq.data.recipe import Corpus, Pair, make_corpus
+from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus
 from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.schema import require
 
 Paths = str | list[str] | None
 
@@ -27,15 +29,44 @@ class Files:
     train: Paths = None
     validation: Paths = None
     test: Paths = None
+    weights: list[float] | None = None
+    """How often an epoch takes each pair of each training corpus: 2.5 is twice or three times, 0.1 a new tenth every epoch."""
+    temperature: float = 1.0
+    """Without weights: small corpora are taken more often, so that their shares are those of sizes ** (1 / temperature). 5 is usual."""
+    bad_utf8: Literal["stop", "drop"] = "stop"
+    """What happens to pairs with bytes that are not UTF-8."""
     licence: str = "not stated"
+
+    def __post_init__(self) -> None:
+        require(
+            (self.temperature >= 1, f"temperature is {self.temperature}, it must be at least 1"),
+            (
+                self.weights is None or (bool(self.weights) and min(self.weights) > 0),
+                f"weights are {self.weights}, they must be above 0",
+            ),
+            (
+                self.weights is None or len(self.weights) == len(_listed(self.train)),
+                f"there are {len(self.weights or ())} weights for {len(_listed(self.train))} training corpora",
+            ),
+        )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         # A test set is only missed where it is asked for by itself.
         wanted = [split for split in splits if not (split == "test" and len(splits) > 1 and self.test is None)]
         paths = {split: self._paths(split) for split in wanted}
-        pairs = {split: chain.from_iterable(self._pairs(path) for path in paths[split]) for split in wanted}
         files = [record_file(file) for split in wanted for path in paths[split] for file in self._files(path)]
-        return make_corpus((self.source, self.target), pairs, "files of the user", self.licence, files)
+        weights = self._weights(paths["train"]) if "train" in wanted else None
+        pairs = {split: chain.from_iterable(self._pairs(path) for path in paths[split]) for split in wanted}
+        drop = self.bad_utf8 == "drop"
+        return make_corpus((self.source, self.target), pairs, "files of the user", self.licence, files, weights, drop)
+
+    def _weights(self, paths: Sequence[Path]) -> Iterator[float] | None:
+        """The weight of each pair, if they are not all taken alike."""
+        if self.weights is None and self.temperature == 1:
+            return None
+        sizes = [scan(self._files(path)[0]).lines for path in paths]
+        weights = self.weights or [(max(sizes) / max(size, 1)) ** (1 - 1 / self.temperature) for size in sizes]
+        return chain.from_iterable(repeat(weight, size) for weight, size in zip(weights, sizes, strict=True))
 
     def _paths(self, split: str) -> list[Path]:
         given: Paths = getattr(self, split)
@@ -44,22 +75,27 @@ class Files:
                 f"recipe.{split} is not set",
                 f"recipe.{split}=corpus/{split} reads corpus/{split}.{self.source} and corpus/{split}.{self.target}",
             )
-        return [Path(path) for path in ([given] if isinstance(given, str) else given)]
+        return [Path(path) for path in _listed(given)]
 
     def _files(self, path: Path) -> list[Path]:
         return [path] if _is_table(path) else [find_side(path, language) for language in (self.source, self.target)]
 
-    def _pairs(self, path: Path) -> Iterator[Pair]:
+    def _pairs(self, path: Path) -> Iterator[MaybePair]:
         if not _is_table(path):
             source, target = self._files(path)
-            yield from parallel_pairs(source, target)
-        elif ".jsonl" in path.suffixes:
-            yield from self._json_pairs(path)
-        else:
-            yield from _tab_pairs(path)
+            yield from parallel_pairs(source, target, self._allow_bad)
+            return
+        if not self._allow_bad:
+            check_encoding(scan(path), str(path), "; or leave them out: recipe.bad_utf8=drop")
+        lines = read_lines(path, self._allow_bad)
+        yield from self._json_pairs(path, lines) if ".jsonl" in path.suffixes else _tab_pairs(path, lines)
 
-    def _json_pairs(self, path: Path) -> Iterator[Pair]:
-        for number, line in enumerate(read_lines(path), start=1):
+    @property
+    def _allow_bad(self) -> bool:
+        return self.bad_utf8 == "drop"
+
+    def _json_pairs(self, path: Path, lines: Iterable[str]) -> Iterator[MaybePair]:
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
                 record = record.get("translation", record)
@@ -75,8 +111,8 @@ class Files:
             yield source, target
 
 
-def _tab_pairs(path: Path) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(path), start=1):
+def _tab_pairs(path: Path, lines: Iterable[str]) -> Iterator[Pair]:
+    for number, line in enumerate(lines, start=1):
         columns = line.split("\t")
         if len(columns) != 2:
             raise DataProblem(
@@ -84,6 +120,10 @@ def _tab_pairs(path: Path) -> Iterator[Pair]:
                 "mend the line; text cannot hold a tab here",
             )
         yield columns[0], columns[1]
+
+
+def _listed(paths: Paths) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths or ())
 
 
 def _is_table(path: Path) -> bool:

@@ -10,11 +10,11 @@ import torch
 
 from seq2seq.bundle import Bundle
 from seq2seq.data.batch import pad
-from seq2seq.data.lines import is_blank, one_line
 from seq2seq.data.splitting import split_to_fit
+from seq2seq.data.text import is_blank, one_line
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
-from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.errors import ConfigProblem, MachineProblem, is_out_of_memory
 
 
 def find_device(name: str) -> torch.device:
@@ -47,12 +47,22 @@ class Candidate:
     score: float
 
 
+CODES = {
+    "BLANK": "nothing to translate, answered with nothing",
+    "BAD_UTF8": "bytes that are not UTF-8 were taken as U+FFFD",
+    "CONTROL": "NUL characters were taken as spaces",
+    "LONG_SPLIT": "longer than the model holds: translated in parts and joined",
+    "LENGTH_CAP": "the translation was ended at the greatest length, decoding.lengths",
+    "LOOP": "the translation repeated itself without end and was made again without repeats",
+    "EMPTY_OUT": "the model had nothing to say",
+    "MEMORY": "memory did not suffice even for this line alone: answered with nothing",
+}
+"""What may happen to a line on the way, beside being translated."""
+
+
 @dataclass(frozen=True)
 class Translation:
-    """All that is known of one line: its candidates, best first, and what happened to it on the way.
-
-    Codes: BLANK (nothing to translate), LONG_SPLIT (translated in parts and joined), LENGTH_CAP (ended at the greatest length).
-    """
+    """All that is known of one line: its candidates, best first, and what happened to it on the way, by `CODES`."""
 
     candidates: tuple[Candidate, ...]
     codes: tuple[str, ...] = ()
@@ -62,7 +72,9 @@ class Translation:
         return self.candidates[0].text
 
 
-_BLANK = Translation((Candidate("", 0.0),), ("BLANK",))
+_NOTHING = (Candidate("", 0.0),)
+_NO_REPEATS = 3
+"""A translation that repeats itself without end is made again with no sequence of so many tokens twice."""
 
 
 class Translator:
@@ -102,41 +114,65 @@ class Translator:
         """Translate any number of lines with `chunk` of them in memory. Longer chunks sort better by length."""
         lines = iter(lines)
         while block := list(islice(lines, chunk)):
-            yield from self._translate_block(block)
+            yield from self.translate_block(block)
 
-    def _translate_block(self, lines: list[str]) -> list[Translation]:
+    def translate_block(self, lines: Sequence[str]) -> list[Translation]:
+        """Translate some lines together."""
         parts: list[list[int]] = []
         spans: list[range] = []
-        for line, ids in zip(lines, self.tokenizer.encode_source(lines), strict=True):
+        for line, ids in zip(lines, self._encode(lines), strict=True):
             start = len(parts)
-            if not is_blank(line) and len(ids) > 1:
+            if not is_blank(line):
                 parts += [ids] if self._fits(ids) else self._split(line)
             spans.append(range(start, len(parts)))
         found = self._search(parts)
-        return [self._join([found[i] for i in span]) for span in spans]
+        return [self._join(line, [found[i] for i in span]) for line, span in zip(lines, spans, strict=True)]
+
+    def _encode(self, lines: Sequence[str]) -> list[list[int]]:
+        # A line so long that it will be split is not encoded whole first.
+        return self.tokenizer.encode_source([line if self._may_fit(line) else "" for line in lines])
+
+    def _may_fit(self, text: str) -> bool:
+        return len(text) <= _MOST_CHARACTERS_A_TOKEN * self.model.config.max_length
 
     def _fits(self, ids: Sequence[int]) -> bool:
-        return len(ids) <= self.model.config.max_length
+        return 1 < len(ids) <= self.model.config.max_length
 
     def _split(self, line: str) -> list[list[int]]:
         texts = split_to_fit(
             line,
-            lambda text: len(text) <= 16 * self.model.config.max_length and self._fits(self.tokenizer.encode_source([text])[0]),
+            lambda text: self._may_fit(text) and len(self.tokenizer.encode_source([text])[0]) <= self.model.config.max_length,
         )
         return [ids for ids in self.tokenizer.encode_source(texts) if len(ids) > 1]
 
-    def _search(self, parts: Sequence[list[int]]) -> list[list[Hypothesis]]:
-        """Hypotheses of each part, found in batches of parts of nearly one length."""
-        device = next(self.model.parameters()).device
+    def _search(self, parts: Sequence[list[int]]) -> "list[_Found]":
+        """What search finds for each part, in batches of parts of nearly one length."""
         was_training = self.model.training
         self.model.eval()
-        found: list[list[Hypothesis]] = [[] for _ in parts]
+        found = [_Found([]) for _ in parts]
         for batch in self._batches([len(ids) for ids in parts]):
-            hypotheses = self.search(self.model, pad([parts[i] for i in batch]).to(device))
-            for i, row in zip(batch, hypotheses, strict=True):
-                found[i] = row
+            for i, hypotheses in zip(batch, self._hypotheses(self.search, [parts[i] for i in batch]), strict=True):
+                found[i] = _Found(hypotheses)
+        looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i])]
+        for i in looping:  # seldom, so one by one
+            careful = replace(self.search, no_repeats=_NO_REPEATS)
+            found[i] = _Found(self._hypotheses(careful, [parts[i]])[0], looped=True)
         self.model.train(was_training)
         return found
+
+    def _hypotheses(self, search: Any, parts: list[list[int]]) -> list[list[Hypothesis]]:
+        """Hypotheses of each part of one batch, which is halved where memory is short; of a part that is still too much, none."""
+        try:
+            found: list[list[Hypothesis]] = search(self.model, pad(parts).to(next(self.model.parameters()).device))
+            return found
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here, outside of the handler, the tensors that its traceback held are gone.
+        if len(parts) == 1:
+            return [[]]
+        middle = len(parts) // 2
+        return self._hypotheses(search, parts[:middle]) + self._hypotheses(search, parts[middle:])
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         batch: list[int] = []
@@ -148,13 +184,61 @@ class Translator:
         if batch:
             yield batch
 
-    def _join(self, parts: Sequence[list[Hypothesis]]) -> Translation:
+    def _join(self, line: str, parts: "Sequence[_Found]") -> Translation:
         """The parts of one line -> its translation. A line in several parts has as many candidates as its poorest part."""
+        before = (("BAD_UTF8",) if _has_bad_bytes(line) else ()) + (("CONTROL",) if "\0" in line else ())
         if not parts:
-            return _BLANK
-        codes = (("LONG_SPLIT",) if len(parts) > 1 else ()) + (("LENGTH_CAP",) if any(row[0].capped for row in parts) else ())
+            return Translation(_NOTHING, (*before, "BLANK"))
         candidates = []
-        for rank in range(min(map(len, parts))):
-            texts = self.tokenizer.decode_target([row[rank].tokens for row in parts])
-            candidates.append(Candidate(one_line(self._between_parts.join(texts)), sum(row[rank].score for row in parts)))
-        return Translation(tuple(candidates), codes)
+        for rank in range(min((len(part.hypotheses) for part in parts if part.hypotheses), default=0)):
+            chosen = [part.hypotheses[rank] for part in parts if part.hypotheses]
+            texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in chosen])
+            candidates.append(
+                Candidate(one_line(self._between_parts.join(texts)), sum(hypothesis.score for hypothesis in chosen))
+            )
+        happened = {
+            "LONG_SPLIT": len(parts) > 1,
+            "LENGTH_CAP": any(part.hypotheses and part.hypotheses[0].capped for part in parts),
+            "LOOP": any(part.looped for part in parts),
+            "MEMORY": any(not part.hypotheses for part in parts),
+            "EMPTY_OUT": bool(candidates) and is_blank(candidates[0].text),
+        }
+        return Translation(tuple(candidates) or _NOTHING, (*before, *(code for code, did in happened.items() if did)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Hypotheses of one part of a line, best first; none if memory did not suffice."""
+
+    hypotheses: list[Hypothesis]
+    looped: bool = False
+
+
+_MOST_CHARACTERS_A_TOKEN = 16
+"""A text of more characters a token than this is taken to be too long without counting its tokens."""
+_LONGEST_CYCLE, _TIMES = 4, 8
+
+
+def loops(target: Sequence[int], source: Sequence[int]) -> bool:
+    """Whether a translation repeats itself without end: up to 4 tokens 8 times over, more than the source does, or more than
+    four times as long as the source."""
+    if len(target) > max(4 * len(source), 5 * _TIMES):
+        return True
+    most = _most_repeats(target)
+    return most >= _TIMES and most > 1.5 * _most_repeats(source)
+
+
+def _most_repeats(tokens: Sequence[int]) -> int:
+    """How often in a row the most repeated sequence of up to 4 tokens stands there."""
+    most = 1
+    for width in range(1, _LONGEST_CYCLE + 1):
+        run = 0
+        for i in range(width, len(tokens)):
+            run = run + 1 if tokens[i] == tokens[i - width] else 0
+            most = max(most, run // width + 1)
+    return most
+
+
+def _has_bad_bytes(line: str) -> bool:
+    """U+FFFD, which the reader puts in the place of such bytes, or half of a surrogate pair, which is no character."""
+    return "\ufffd" in line or any("\ud800" <= c <= "\udfff" for c in line)

@@ -5,17 +5,21 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, FlaggedProblem, MachineProblem, machine_problem
+from seq2seq.journal import Journal
+from seq2seq.schema import require
+from seq2seq.stopping import Stopped
 
 if TYPE_CHECKING:
-    from seq2seq.translator import Translation
+    from seq2seq.translator import Translation, Translator
 
 COMMAND = Command(
     "translate",
@@ -37,10 +41,24 @@ class TranslateJob:
     bundle: str | None
     input: str | None
     output: str | None
+    report: str | None
     format: Literal["text", "tsv", "jsonl"]
     batch_size: int
     device: str
     overwrite: bool
+    resume: bool
+    strict: bool
+
+    def __post_init__(self) -> None:
+        require(
+            (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
+            (not (self.resume and self.overwrite), "resume=true goes on, overwrite=true begins anew: choose one"),
+            (not self.resume or self.output is not None, "resume=true needs output=FILE: a stream cannot be gone on with"),
+        )
+
+
+CHUNK = 2048
+"""Lines that are sorted by length and translated together; a kill loses at most the chunk in hand."""
 
 
 def main() -> None:
@@ -48,68 +66,146 @@ def main() -> None:
 
 
 def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
-    """Translate everything that comes in."""
-    from seq2seq.data.lines import LineWriter, decode_lines, read_lines, writing_lines
+    """Translate everything that comes in.
+
+    Raises:
+        FlaggedProblem: with strict=true, when something happened to a line beside being translated.
+    """
+    from seq2seq.data.lines import decode_lines, read_lines
 
     _check(job)
-    count = _count_lines(job)
-
-    from seq2seq.translator import Translator
-
-    translator = Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size)
+    count = _scan(job)
     lines = (
         read_lines(Path(job.input), replace_bad=True)
         if job.input
         else decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
     )
+    codes = _translate_file(job, config, lines, count) if job.output else _translate_stream(job, lines, count)
+    from seq2seq.translator import CODES
+
+    flagged = {code: codes[code] for code in CODES if codes[code] and code != "BLANK"}
+    for code, number in flagged.items():
+        print(f"{number:,} lines: {CODES[code]} ({code})", file=sys.stderr)
+    if flagged and job.strict:
+        raise FlaggedProblem(
+            f"{sum(flagged.values()):,} remarks on lines, and strict=true",
+            f"read {job.report or (job.output and f'{job.output}{_REPORT}') or 'the counts above'}; all lines are translated",
+        )
+
+
+_REPORT = ".report.jsonl"
+
+
+def _translator(job: TranslateJob) -> "Translator":
+    from seq2seq.translator import Translator
+
+    return Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size)
+
+
+def _translate_stream(job: TranslateJob, lines: Iterator[str], count: int | None) -> Counter[str]:
+    """To standard output, chunk by chunk."""
+    from seq2seq.data.lines import writing_lines
+
+    translator = _translator(job)
     # A person at the keyboard wants an answer to each line; a file sorts better in long blocks.
-    chunk = 1 if not job.input and sys.stdin.isatty() else 8192
+    chunk = 1 if not job.input and sys.stdin.isatty() else CHUNK
     codes: Counter[str] = Counter()
     with ExitStack() as stack:
-        writer = stack.enter_context(writing_lines(Path(job.output))) if job.output else LineWriter(sys.stdout.buffer)
-        for number, translation in enumerate(with_progress(translator.stream(lines, chunk), count), start=1):
-            codes.update(translation.codes)
-            for record in _records(job.format, number, translation):
-                writer.write(record)
-            if chunk == 1:
-                writer.flush()
-        writer.flush()
-    for code, meaning in _REMARKS.items():
-        if codes[code]:
-            print(f"{codes[code]:,} lines {meaning} ({code})", file=sys.stderr)
+        report = stack.enter_context(writing_lines(Path(job.report))) if job.report else None
+        for number, _, translations in _chunks(translator, lines, chunk, count, 0):
+            answers, remarks = _texts(job.format, number, translations)
+            sys.stdout.buffer.write(b"".join(answers))
+            sys.stdout.buffer.flush()
+            for remark in remarks if report else ():
+                report.write(remark)  # type: ignore[union-attr]
+            codes.update(code for translation in translations for code in translation.codes)
+    return codes
 
 
-_REMARKS = {
-    "LONG_SPLIT": "were longer than the model holds: translated in parts and joined",
-    "LENGTH_CAP": "were ended at the greatest length, decoding.lengths",
-}
+def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterator[str], count: int | None) -> Counter[str]:
+    """To a file that grows under another name, with a journal, so that a command that was killed can go on."""
+    from seq2seq.atomic import sha256
+    from seq2seq.bundle import manifest_of
+    from seq2seq.data.lines import as_record, read_lines
+    from seq2seq.data.packing import packing_for
+
+    output = Path(str(job.output))
+    report = Path(job.report or f"{output}{_REPORT}")
+    pack, pack_report = packing_for(output), packing_for(report)
+    settings = {"bundle": sha256(manifest_of(Path(str(job.bundle)))), "decoding": config["decoding"], "format": job.format}
+    try:
+        with Journal([output, report], settings, job.resume, job.overwrite) as journal:
+            journal.pass_over(lines)
+            translator = _translator(job)
+            for number, block, translations in _chunks(translator, lines, CHUNK, count, journal.lines):
+                answers, remarks = _texts(job.format, number, translations)
+                journal.append(block, (pack(b"".join(answers)), pack_report(b"".join(map(as_record, remarks)))))
+            journal.finish()
+    except OSError as error:
+        problem = machine_problem(error)
+        raise MachineProblem(f"{output} cannot be written: {problem.message}", f"{problem.fix}, with resume=true") from None
+    except Stopped as stop:
+        raise Stopped(stop.number, f"stopped; what is finished is in {output}.partial, resume=true goes on") from None
+    return Counter(json.loads(line)["code"] for line in read_lines(report))
 
 
-def _count_lines(job: TranslateJob) -> int | None:
-    """How many lines will come, where that can be known without using them up."""
-    from seq2seq.data.lines import open_binary
+def _chunks(
+    translator: "Translator", lines: Iterator[str], size: int, count: int | None, done: int
+) -> "Iterator[tuple[int, list[str], list[Translation]]]":
+    """(number of its first line, lines, translations) of each chunk, with a bar."""
+    with progress_bar(count, done) as advance:
+        number = done + 1
+        while block := list(islice(lines, size)):
+            yield number, block, translator.translate_block(block)
+            number += len(block)
+            advance(len(block))
+
+
+def _texts(form: str, number: int, translations: "Sequence[Translation]") -> tuple[list[bytes], list[str]]:
+    """The records of a chunk, and a line of JSON for everything that happened to its lines."""
+    from seq2seq.data.lines import as_record
+    from seq2seq.translator import CODES
+
+    answers: list[bytes] = []
+    remarks: list[str] = []
+    for line, translation in enumerate(translations, start=number):
+        answers += map(as_record, _records(form, line, translation))
+        remarks += [json.dumps({"line": line, "code": code, "detail": CODES[code]}) for code in translation.codes]
+    return answers, remarks
+
+
+def _scan(job: TranslateJob) -> int | None:
+    """How many lines will come, where that can be known without using them up.
+
+    Raises:
+        DataProblem: with strict=true, when some are not UTF-8.
+    """
+    from seq2seq.data.lines import check_encoding, records, scan, scan_records
 
     if job.input:
-        with open_binary(Path(job.input)) as stream:
-            return sum(1 for _ in stream)
-    if not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        found = scan(Path(job.input))
+    elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        start = sys.stdin.buffer.tell()
+        found = scan_records(records(sys.stdin.buffer, "standard input"), "standard input")
+        sys.stdin.buffer.seek(start)
+    else:
         return None
-    start = sys.stdin.buffer.tell()
-    count = sum(1 for _ in sys.stdin.buffer)
-    sys.stdin.buffer.seek(start)
-    return count
+    if job.strict:
+        check_encoding(found, job.input or "standard input", "; without strict=true they are taken as U+FFFD")
+    return found.lines
 
 
 def _check(job: TranslateJob) -> None:
     if job.bundle is None:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
-    if job.batch_size < 1:
-        raise ConfigProblem(f"batch_size is {job.batch_size}, it must be at least 1")
-    if job.output and Path(job.output).exists():
-        if job.input and Path(job.input).exists() and Path(job.input).samefile(job.output):
-            raise ConfigProblem(f"input and output are the same file, {job.output}", "choose another output")
-        if not job.overwrite:
-            raise ConfigProblem(f"{job.output} exists", "choose another output, or overwrite=true")
+    for path in (job.output, job.report):
+        if path and Path(path).exists():
+            if not Path(path).is_file():
+                raise ConfigProblem(f"{path} is not a regular file", "name a file, or leave output out and write > FILE")
+            if job.input and Path(job.input).exists() and Path(job.input).samefile(path):
+                raise ConfigProblem(f"input and output are the same file, {path}", "choose another output")
+            if not job.overwrite and not job.resume:
+                raise ConfigProblem(f"{path} exists", "choose another output, or overwrite=true")
 
 
 def _records(form: str, number: int, translation: "Translation") -> Iterator[str]:
@@ -127,14 +223,23 @@ def _records(form: str, number: int, translation: "Translation") -> Iterator[str
         )
 
 
-def with_progress(translations: "Iterable[Translation]", count: int | None) -> "Iterator[Translation]":
-    """The same, with a bar on the standard error stream when that is a terminal."""
+def with_progress(translations: "Iterable[Translation]", count: int) -> "Iterator[Translation]":
+    """The same, with a bar."""
+    with progress_bar(count, 0) as advance:
+        for translation in translations:
+            yield translation
+            advance(1)
+
+
+@contextmanager
+def progress_bar(count: int | None, done: int) -> Iterator[Callable[[int], None]]:
+    """A bar of lines on the standard error stream when that is a terminal; yields what moves it on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal or (count is None and sys.stdin.isatty()):
-        yield from translations
+        yield lambda lines: None
         return
     columns = (
         BarColumn(bar_width=None),
@@ -145,7 +250,5 @@ def with_progress(translations: "Iterable[Translation]", count: int | None) -> "
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, expand=True, refresh_per_second=4) as progress:
-        task = progress.add_task("translating", total=count)
-        for translation in translations:
-            yield translation
-            progress.advance(task)
+        task = progress.add_task("translating", total=count, completed=done)
+        yield lambda lines: progress.advance(task, lines)

@@ -1,6 +1,8 @@
 """A batch of sentence pairs as padded token ids, and the pairs it is made from."""
 
-from collections.abc import Sequence
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from seq2seq.symbols import BOS, PAD
 
 Ids = npt.NDArray[np.int32]
+Row = Sequence[int] | npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,6 @@ class Batch:
         target_output: (B, T), ends with EOS: the input, one position ahead.
         source_tokens: how many tokens of `source` are not padding.
         target_tokens: likewise of `target_output`.
-        normalizer: what the summed loss is divided by. Under gradient accumulation it is the mean number of target
-            tokens of the batches of one update, so that every token of the update weighs the same.
-        number: its place in the plan it comes from.
     """
 
     source: Tensor
@@ -34,8 +34,19 @@ class Batch:
     target_output: Tensor
     source_tokens: int
     target_tokens: int
-    normalizer: float
-    number: int = 0
+
+    def __len__(self) -> int:
+        return self.source.size(0)
+
+    def halves(self) -> "list[Batch]":
+        """Two batches of half the pairs each; one pair cannot be halved."""
+        middle = (len(self) + 1) // 2
+        return [self._part(rows) for rows in (slice(0, middle), slice(middle, None)) if len(self.source[rows])]
+
+    def _part(self, rows: slice) -> "Batch":
+        source, target_input, output = self.source[rows], self.target_input[rows], self.target_output[rows]
+        tokens = [int((side != PAD).sum()) for side in (source, output)]
+        return Batch(source, target_input, output, tokens[0], tokens[1])
 
     def to(self, device: Any, **options: Any) -> "Batch":
         return replace(
@@ -47,19 +58,24 @@ class Batch:
 
 
 class TokenRows:
-    """Many rows of token ids in one flat array."""
+    """Many rows of token ids in one flat array, two bytes an id where the vocabulary allows."""
 
-    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.lengths: Ids = np.fromiter((len(row) for row in rows), dtype=np.int32, count=len(rows))
+    def __init__(self, rows: Iterable[Sequence[int]], vocab_size: int = 1 << 31) -> None:
+        flat = array("H" if vocab_size <= 1 << 16 else "i")
+        lengths = array("i")
+        for row in rows:
+            flat.extend(row)
+            lengths.append(len(row))
+        self.ids: npt.NDArray[Any] = np.frombuffer(flat, dtype=np.uint16 if flat.typecode == "H" else np.int32)
+        self.lengths: Ids = np.frombuffer(lengths, dtype=np.int32)
         self._ends = np.cumsum(self.lengths, dtype=np.int64)
-        self._flat: Ids = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(self.lengths.sum()))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, row: int) -> Ids:
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
         end = self._ends[row]
-        return self._flat[end - self.lengths[row] : end]
+        return self.ids[end - self.lengths[row] : end]
 
 
 @dataclass(frozen=True)
@@ -72,23 +88,33 @@ class TokenPairs:
     def __len__(self) -> int:
         return len(self.source)
 
-    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64], normalizer: float | None = None, number: int = 0) -> Batch:
-        """The given pairs as a batch; unless told otherwise the loss is a mean over its target tokens."""
-        sources = [self.source[row] for row in rows]
-        targets = [self.target[row] for row in rows]
-        target_tokens = sum(map(len, targets))
-        output = pad(targets)
-        start = torch.full((len(targets), 1), BOS)
-        # The input is the output moved on by one; where EOS would stand in the input there is padding.
-        shifted = torch.cat((start, output[:, :-1]), dim=1)
-        ends = torch.tensor([len(target) for target in targets])[:, None]
-        target_input = shifted.masked_fill(torch.arange(output.size(1)) >= ends, PAD)
-        return Batch(
-            pad(sources), target_input, output, sum(map(len, sources)), target_tokens, normalizer or float(target_tokens), number
-        )
+    def sha256(self) -> str:
+        """Of all ids and lengths."""
+        digest = hashlib.sha256()
+        for side in (self.source, self.target):
+            digest.update(side.lengths.data)
+            digest.update(side.ids.data)
+        return digest.hexdigest()
+
+    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """The given pairs as a batch."""
+        return make_batch([self.source[row] for row in rows], [self.target[row] for row in rows])
 
 
-def pad(rows: Sequence[Sequence[int] | Ids]) -> Tensor:
+def make_batch(sources: Sequence[Row], targets: Sequence[Row]) -> Batch:
+    """A batch of rows of ids that end with EOS. No row is empty, so that none is all padding."""
+    assert all(map(len, sources)), "an empty source would be all padding"
+    assert all(map(len, targets)), "an empty target would be all padding"
+    output = pad(targets)
+    start = torch.full((len(targets), 1), BOS)
+    # The input is the output moved on by one; where EOS would stand in the input there is padding.
+    shifted = torch.cat((start, output[:, :-1]), dim=1)
+    ends = torch.tensor([len(target) for target in targets])[:, None]
+    target_input = shifted.masked_fill(torch.arange(output.size(1)) >= ends, PAD)
+    return Batch(pad(sources), target_input, output, sum(map(len, sources)), sum(map(len, targets)))
+
+
+def pad(rows: Sequence[Row]) -> Tensor:
     """Rows of ids -> (B, L), padded at the end to the longest."""
     padded = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)
     for i, row in enumerate(rows):

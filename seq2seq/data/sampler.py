@@ -15,6 +15,7 @@ import numpy.typing as npt
 from seq2seq.schema import require
 
 Indices = npt.NDArray[np.int64]
+Lengths = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,31 @@ class BatchPlan:
     """The batches of an endless run over a corpus, by number."""
 
     def __init__(
-        self, source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32], config: BatchConfig, seed: int
+        self,
+        source_lengths: Lengths,
+        target_lengths: Lengths,
+        config: BatchConfig,
+        seed: int,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Lengths are in tokens, EOS counted; there must be at least one pair."""
-        self._lengths = (source_lengths.astype(np.int64), target_lengths.astype(np.int64))
-        self._seed, self._accumulate = seed, config.accumulate
+        """Lengths are in tokens, EOS counted; there must be at least one pair.
+
+        Args:
+            weights: how often each pair comes in an epoch, 2.5 being twice or three times; unset: once.
+        """
+        self._lengths = (source_lengths, target_lengths)
+        self._seed = seed
         source, target = (_bucketed(lengths, config.bucket_width) for lengths in self._lengths)
         # Back and forth over the source lengths, so that where the target bucket changes the source length does not jump.
-        self._keys = (np.where(target // config.bucket_width % 2 == 0, source, -source), target)
-        order = np.lexsort(self._keys)
+        turning = np.where(target // config.bucket_width % 2 == 0, source, -source)
+        order = np.lexsort((turning, target))
+        jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
+        self._bucket = np.empty(len(order), dtype=np.int32)
+        self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
+        self._cell, self._picks = self._bucket, None
+        if weights is not None and (weights != 1).any():
+            self._cell, self._picks = _quotas(self._bucket, weights)
+            order = np.lexsort((self._cell,))[self._picks]
         self._starts = _cut(source[order], target[order], config.max_tokens)
         self.batches_per_epoch = len(self._starts) - 1
 
@@ -58,11 +75,6 @@ class BatchPlan:
         order, batches = self._epoch(epoch)
         batch = batches[position]
         return order[self._starts[batch] : self._starts[batch + 1]]
-
-    def normalizer(self, number: int) -> float:
-        """Mean target tokens of the batches that share an update with batch `number`."""
-        first = number - number % self._accumulate
-        return sum(float(self._lengths[1][self[n]].sum()) for n in range(first, first + self._accumulate)) / self._accumulate
 
     def padding_share(self) -> tuple[float, float]:
         """The share of source and of target positions that are padding, over the first epoch."""
@@ -78,15 +90,37 @@ class BatchPlan:
     @lru_cache(maxsize=2)  # noqa: B019 - one plan lives as long as its run
     def _epoch(self, epoch: int) -> tuple[Indices, Indices]:
         draw = np.random.default_rng((self._seed, epoch))
-        order = np.lexsort((draw.random(len(self._keys[0])), *self._keys))
+        order = np.lexsort((draw.random(len(self._cell)), self._cell))
+        if self._picks is not None:
+            order = order[self._picks]
+            order = order[np.lexsort((draw.random(len(order)), self._bucket[order]))]
         return order, draw.permutation(self.batches_per_epoch)
 
 
-def _bucketed(lengths: Indices, width: int) -> Indices:
+def _bucketed(lengths: Lengths, width: int) -> Lengths:
     return -(-lengths // width) * width
 
 
-def _cut(source: Indices, target: Indices, max_tokens: int) -> Indices:
+def _quotas(bucket: Lengths, weights: npt.NDArray[np.float32]) -> tuple[Lengths, Indices]:
+    """Pairs of one bucket and one weight are a cell: an epoch takes a fixed number of them, chosen anew each time.
+
+    Returns the cell of each pair, numbered along the buckets, and which places of the pairs in order of their cells an epoch takes.
+    """
+    values, kind = np.unique(weights, return_inverse=True)
+    _, cell, counts = np.unique(bucket.astype(np.int64) * len(values) + kind, return_inverse=True, return_counts=True)
+    order = np.lexsort((cell,))
+    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
+    kind_of_cell = kind[order[starts]]
+    quota = np.zeros(len(counts), dtype=np.int64)
+    for k, weight in enumerate(values):
+        # Rounded on the running sum, so that small cells together get what is due to them.
+        mine = kind_of_cell == k
+        quota[mine] = np.diff(np.round(np.cumsum(counts[mine]) * float(weight)), prepend=0.0).astype(np.int64)
+    place = np.arange(quota.sum()) - np.repeat(np.cumsum(quota) - quota, quota)
+    return cell.astype(np.int32), np.repeat(starts, quota) + place % np.repeat(counts, quota)
+
+
+def _cut(source: Lengths, target: Lengths, max_tokens: int) -> Indices:
     """Where batches start in the sorted corpus, and its end. A pair longer than the budget is a batch of its own."""
     starts = [0]
     widest = 0

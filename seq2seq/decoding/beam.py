@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
+from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, forbid_repeats
 from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
@@ -24,11 +24,14 @@ class BeamSearch:
     n_best: int = 1
     length_penalty: LengthPenalty = field(default_factory=LengthPenalty)
     lengths: LengthLimits = field(default_factory=LengthLimits)
+    no_repeats: int = 0
+    """No sequence of so many tokens occurs twice in a hypothesis (Paulus et al., 2018); 0: any may."""
     max_target_length: int | None = None
     """Room of the model on the target side, in tokens; set by whoever knows the model."""
 
     def __post_init__(self) -> None:
         require(
+            (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
             (self.beam_size >= 1, f"beam_size is {self.beam_size}, it must be at least 1"),
             (1 <= self.n_best <= self.beam_size, f"n_best is {self.n_best}, it must be from 1 to beam_size ({self.beam_size})"),
         )
@@ -112,6 +115,8 @@ class _Beam:
         K = self.search.beam_size
         logits = logits.float()
         log_total = logits.logsumexp(dim=-1, keepdim=True)
+        if self.search.no_repeats:
+            logits = forbid_repeats(logits, self.tokens[:, :, 1:], self.search.no_repeats)
         best, tokens = logits.topk(min(K + len(UNSPEAKABLE) + 1, logits.size(-1)), dim=-1)
         too_early = (self.length < self.least)[:, None, None]
         allowed = ~torch.isin(tokens, self.unspeakable) & ~((tokens == EOS) & too_early)

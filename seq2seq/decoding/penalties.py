@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from seq2seq.decoding.stepper import NEVER
 from seq2seq.schema import require
 from seq2seq.symbols import PAD
 
@@ -68,3 +70,19 @@ class LengthLimits:
         if room is not None:
             most = most.clamp(max=room)
         return least.minimum(most), most
+
+
+def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
+    """Make impossible what would complete a sequence of `size` tokens that a hypothesis has already.
+
+    Args:
+        logits: (B, K, V) of the next token.
+        tokens: (B, K, L) so far, without BOS.
+    """
+    if tokens.size(2) < size:
+        return logits
+    earlier = tokens.unfold(2, size, 1)  # (B, K, L - size + 1, size)
+    newest = tokens[:, :, None, tokens.size(2) - size + 1 :]
+    same = (earlier[..., :-1] == newest).all(dim=-1)
+    # Where nothing is forbidden, PAD is: it never comes anyway.
+    return logits.scatter(2, torch.where(same, earlier[..., -1], PAD), NEVER)

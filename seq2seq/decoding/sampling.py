@@ -7,7 +7,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.penalties import LengthLimits, forbid_repeats
 from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
@@ -29,11 +29,14 @@ class Sampling:
     """Only the fewest most probable tokens that together have this probability (Holtzman et al., 2020)."""
     seed: int = 1
     lengths: LengthLimits = field(default_factory=LengthLimits)
+    no_repeats: int = 0
+    """No sequence of so many tokens occurs twice in a translation; 0: any may."""
     max_target_length: int | None = None
 
     def __post_init__(self) -> None:
         require(
             (self.n_best >= 1, f"n_best is {self.n_best}, it must be at least 1"),
+            (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
             (self.temperature > 0, f"temperature is {self.temperature}, it must be above 0"),
             (self.top_k is None or self.top_k >= 1, f"top_k is {self.top_k}, it must be at least 1"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}, it must be above 0 and at most 1"),
@@ -52,7 +55,10 @@ class Sampling:
         for length in range(draws.size(2)):
             logits, state = model.step(tokens[:, :, -1], state)
             log_probs = logits.float().log_softmax(dim=-1)
-            chosen = self._draw(self._allow(log_probs, length, least, most), draws[:, :, length])
+            allowed = self._allow(log_probs, length, least, most)
+            if self.no_repeats:
+                allowed = forbid_repeats(allowed, tokens[:, :, 1:], self.no_repeats)
+            chosen = self._draw(allowed, draws[:, :, length])
             gained = log_probs.gather(2, chosen[:, :, None]).squeeze(2)
             log_probabilities = log_probabilities + gained.masked_fill(ended, 0.0)
             tokens = torch.cat((tokens, chosen.masked_fill(ended, PAD)[:, :, None]), dim=2)

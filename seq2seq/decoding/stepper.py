@@ -55,13 +55,16 @@ class Hypothesis:
 
 
 class Search(Protocol):
-    """A way to find good translations; a frozen dataclass of its settings, one of which is `max_target_length`.
+    """A way to find good translations; a frozen dataclass of its settings, two of which are known to whoever uses it.
 
     Attributes:
+        no_repeats: no sequence of so many tokens occurs twice in a translation; 0: any may.
         max_target_length: room of the model on the target side, in tokens, or None. Whoever brings search and model
             together sets it.
     """
 
+    @property
+    def no_repeats(self) -> int: ...
     @property
     def max_target_length(self) -> int | None: ...
 

@@ -44,12 +44,35 @@ def test_the_order_is_a_function_of_seed_and_number_alone() -> None:
     assert any(first[n].tolist() != other[n].tolist() for n in range(epoch))
 
 
-def test_the_normalizer_is_the_mean_of_an_update() -> None:
-    lengths = [(3, 1 + i % 5) for i in range(100)]
-    batches = plan(lengths, max_tokens=20, accumulate=4)
-    for first in (0, 4, 4 * batches.batches_per_epoch):
-        tokens = [sum(lengths[row][1] for row in batches[n]) for n in range(first, first + 4)]
-        assert {batches.normalizer(n) for n in range(first, first + 4)} == {sum(tokens) / 4}
+@given(LENGTHS, st.sampled_from([(0.3, 1.0), (1.0, 2.5), (2.0, 3.7, 0.1)]), st.integers(20, 200))
+def test_weights_say_how_often_an_epoch_takes_a_pair(
+    lengths: list[tuple[int, int]], kinds: tuple[float, ...], max_tokens: int
+) -> None:
+    array = np.array(lengths, dtype=np.int32)
+    weights = np.array([kinds[i % len(kinds)] for i in range(len(lengths))], dtype=np.float32)
+    if np.round(weights.sum()) < 1:
+        return
+    batches = BatchPlan(array[:, 0], array[:, 1], BatchConfig(max_tokens), 1, weights)
+    for epoch in range(2):
+        numbers = range(epoch * batches.batches_per_epoch, (epoch + 1) * batches.batches_per_epoch)
+        taken = np.bincount(np.concatenate([batches[n] for n in numbers]), minlength=len(lengths))
+        for kind in kinds:
+            mine = weights == np.float32(kind)
+            assert abs(taken[mine].sum() - kind * mine.sum()) <= 1
+            assert (taken[mine] >= 0).all()
+        for n in numbers:
+            longest = max(max(lengths[row]) for row in batches[n])
+            assert len(batches[n]) * longest <= max_tokens or len(batches[n]) == 1
+
+
+def test_over_epochs_every_pair_gets_its_weight() -> None:
+    lengths = np.full(40, 5, dtype=np.int32)
+    weights = np.where(np.arange(40) < 20, 0.25, 1.5).astype(np.float32)
+    batches = BatchPlan(lengths, lengths, BatchConfig(50), 1, weights)
+    taken = np.zeros(40)
+    for n in range(400 * batches.batches_per_epoch):
+        np.add.at(taken, batches[n], 1 / 400)
+    assert np.abs(taken - weights).max() < 0.1
 
 
 def test_little_padding_on_natural_lengths() -> None:
@@ -66,8 +89,22 @@ def test_a_batch_shifts_the_target_by_one() -> None:
     assert batch.source.tolist() == [[7, EOS, PAD], [8, 9, EOS]]
     assert batch.target_input.tolist() == [[BOS, 5, 6], [BOS, 4, PAD]]
     assert batch.target_output.tolist() == [[5, 6, EOS], [4, EOS, PAD]]
-    assert (batch.source_tokens, batch.target_tokens, batch.normalizer) == (5, 5, 5.0)
+    assert (batch.source_tokens, batch.target_tokens) == (5, 5)
     assert batch.to("cpu").source.dtype == torch.long
+
+
+def test_a_batch_in_halves_is_the_same_pairs() -> None:
+    rows = [[7, EOS], [8, 9, EOS], [6, EOS]]
+    batch = TokenPairs(TokenRows(rows), TokenRows(rows)).batch([0, 1, 2])
+    halves = batch.halves()
+    assert [half.source.tolist() for half in halves] == [[[7, EOS, PAD], [8, 9, EOS]], [[6, EOS, PAD]]]
+    assert [(half.source_tokens, half.target_tokens) for half in halves] == [(5, 5), (2, 2)]
+    assert len(halves[1].halves()) == 1
+
+
+def test_a_row_without_tokens_is_no_batch() -> None:
+    with pytest.raises(AssertionError, match="all padding"):
+        TokenPairs(TokenRows([[]]), TokenRows([[EOS]])).batch([0])
 
 
 def test_refuses_settings_that_cannot_be() -> None:

@@ -1,0 +1,171 @@
+"""Which pairs are left out of training. Every filter is off until it is asked for, and counts what it takes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING
+from unicodedata import name, normalize
+
+import numpy as np
+
+from seq2seq.data.recipe import Corpus, Pair
+from seq2seq.errors import DataProblem
+from seq2seq.schema import require
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Judge = Callable[[str, str], bool]
+"""(source, target) -> whether the pair is to go."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Settings; lengths are in characters."""
+
+    max_length: int | None = None
+    """Neither side is longer."""
+    max_ratio: float | None = None
+    """Neither side is so many times longer than the other; ten characters are added to both, for the sake of short ones."""
+    identical: bool = False
+    """Leave out pairs that say the same on both sides."""
+    duplicates: bool = False
+    """Leave out a pair that was there before."""
+    wrong_script: bool = False
+    """Leave out texts in a script that is rare on their side."""
+    decontaminate: bool = False
+    """Leave out pairs whose source is a source of validation or test."""
+    max_drop: float = 0.01
+    """The share of pairs with a blank side, or a damaged one, that a corpus may lose without anybody being asked."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.max_length is None or self.max_length >= 1, "max_length must be at least 1, or null"),
+            (self.max_ratio is None or self.max_ratio > 1, "max_ratio must be above 1, or null"),
+            (0 <= self.max_drop <= 1, f"max_drop is {self.max_drop}, it must be from 0 to 1"),
+        )
+
+    def judges(self, data: "Dataset", held_out: frozenset[str]) -> dict[str, Judge]:
+        """The filters that are on, by what they say of the pairs they take."""
+        chosen: dict[str, Judge] = {}
+        if (limit := self.max_length) is not None:
+            chosen[f"longer than {limit} characters"] = lambda source, target: too_long(source, target, limit)
+        if (ratio := self.max_ratio) is not None:
+            chosen[f"one side {ratio:g} times as long as the other"] = lambda source, target: unbalanced(source, target, ratio)
+        if self.identical:
+            chosen["the same on both sides"] = same_on_both_sides
+        if self.wrong_script:
+            usual = [usual_scripts(islice(data[column], 10_000)) for column in ("source", "target")]
+            chosen["in an unusual script"] = lambda source, target: not (fits(source, usual[0]) and fits(target, usual[1]))
+        if self.duplicates:
+            chosen["there before"] = _Before()
+        if self.decontaminate:
+            chosen["a source of validation or test"] = lambda source, target: key(source) in held_out
+        return chosen
+
+
+def too_long(source: str, target: str, limit: int) -> bool:
+    return max(len(source), len(target)) > limit
+
+
+def unbalanced(source: str, target: str, ratio: float) -> bool:
+    short, long = sorted((len(source) + 10, len(target) + 10))
+    return long > ratio * short
+
+
+def same_on_both_sides(source: str, target: str) -> bool:
+    return key(source) == key(target)
+
+
+def key(text: str) -> str:
+    """What two texts share that differ in case, white space and Unicode form only."""
+    return " ".join(normalize("NFKC", text).casefold().split())
+
+
+@lru_cache(maxsize=1 << 16)
+def _script_of(character: str) -> str:
+    return name(character, "").partition(" ")[0]
+
+
+def script(text: str) -> str:
+    """The first word of the Unicode names of most of its letters, such as LATIN, CYRILLIC or CJK; nothing without letters."""
+    return next((found for found, _ in Counter(_script_of(c) for c in text if c.isalpha()).most_common(1)), "")
+
+
+def usual_scripts(texts: Iterable[str]) -> frozenset[str]:
+    """The scripts of at least one text in twenty."""
+    found = Counter(script(text) for text in texts)
+    return frozenset(kind for kind, count in found.items() if 20 * count >= found.total())
+
+
+def fits(text: str, usual: frozenset[str]) -> bool:
+    found = script(text)
+    return not found or found in usual
+
+
+_CHECKED = 1_000_000
+"""Pairs of which it is looked for leaks without being asked; seq2seq-doctor looks at all."""
+
+
+class _Before:
+    """Whether a pair has been seen, by 8 bytes of its hash."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, source: str, target: str) -> bool:
+        digest = int.from_bytes(blake2b(f"{key(source)}\t{key(target)}".encode("utf-8", "replace"), digest_size=8).digest())
+        seen = digest in self._seen
+        self._seen.add(digest)
+        return seen
+
+
+def held_out_sources(splits: Iterable["Dataset"]) -> frozenset[str]:
+    """The sources of validation and test, as `key` makes them."""
+    return frozenset(key(text) for data in splits for text in data["source"])
+
+
+def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:
+    """The corpus with a filtered training split, and what to say of it.
+
+    Raises:
+        DataProblem: more was blank or damaged than `max_drop` allows, or nothing is left.
+    """
+    for split, dropped in corpus.provenance.dropped.items():
+        share = dropped / (dropped + len(corpus.splits[split]))
+        if share > filters.max_drop:
+            raise DataProblem(
+                f"{split}: {dropped:,} pairs, {share:.1%}, have a blank or damaged side; more than filters.max_drop={filters.max_drop:g}",
+                f"look whether the files belong together, or allow it: filters.max_drop={min(1, round(share + 0.01, 2)):g}",
+            )
+    data = corpus.splits["train"]
+    judges = filters.judges(data, held_out)
+    taken: Counter[str] = Counter()
+    leaks = 0
+    keep = np.ones(len(data), dtype=bool)
+    if judges or len(data) <= _CHECKED:
+        for i, (source, target) in enumerate(_pairs(data)):
+            reason = next((said for said, judge in judges.items() if judge(source, target)), None)
+            if reason is not None:
+                keep[i] = False
+                taken[reason] += 1
+            elif key(source) in held_out:
+                leaks += 1
+    remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
+    if leaks:
+        remarks.append(
+            f"train: {leaks:,} sources are sources of validation or test, too, so its scores flatter; filters.decontaminate=true leaves them out"
+        )
+    if not keep.any():
+        raise DataProblem("the filters leave no pair to train on", f"loosen them: {'; '.join(remarks)}")
+    if not keep.all():
+        corpus.splits["train"] = data.select(np.flatnonzero(keep), keep_in_memory=True)
+    return corpus, remarks
+
+
+def _pairs(data: "Dataset") -> Iterable[Pair]:
+    for block in data.iter(batch_size=10_000):
+        yield from zip(block["source"], block["target"], strict=True)

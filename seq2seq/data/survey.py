@@ -1,0 +1,124 @@
+"""What can be known of a parallel corpus before a model is trained on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seq2seq.data.filters import Filters, fits, held_out_sources, key, same_on_both_sides, unbalanced, usual_scripts
+from seq2seq.data.recipe import Corpus
+from seq2seq.data.tokenizer import Tokenizer, normalise
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SAMPLE = 20_000
+"""Texts of each side that go through the tokenizer."""
+RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that deserves a look, and what to type against it."""
+
+    said: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class SplitSurvey:
+    """One split; `lengths` are the median, the 95th of a hundred and the greatest, in characters, of source and target."""
+
+    name: str
+    pairs: int
+    lengths: tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+def survey_splits(corpus: Corpus) -> list[SplitSurvey]:
+    return [
+        SplitSurvey(name, len(data), (_quantiles(data, "source"), _quantiles(data, "target")))
+        for name, data in corpus.splits.items()
+    ]
+
+
+def _quantiles(data: "Dataset", column: str) -> tuple[int, int, int]:
+    lengths = np.array([len(text) for block in data.iter(batch_size=10_000) for text in block[column]])
+    median, high, greatest = np.quantile(lengths, (0.5, 0.95, 1.0), method="nearest").tolist()
+    return int(median), int(high), int(greatest)
+
+
+def pair_findings(corpus: Corpus) -> list[Finding]:
+    """What is odd about training pairs, and what they share with the other splits."""
+    data = corpus.splits["train"]
+    held_out = held_out_sources(split for name, split in corpus.splits.items() if name != "train")
+    usual = [usual_scripts(islice(data[column], 10_000)) for column in ("source", "target")]
+    before = Filters(duplicates=True).judges(data, held_out)["there before"]
+    counts = dict.fromkeys(("duplicates", "identical", "max_ratio", "wrong_script", "decontaminate"), 0)
+    for block in data.iter(batch_size=10_000):
+        for source, target in zip(block["source"], block["target"], strict=True):
+            counts["duplicates"] += before(source, target)
+            counts["identical"] += same_on_both_sides(source, target)
+            counts["max_ratio"] += unbalanced(source, target, RATIO)
+            counts["wrong_script"] += not (fits(source, usual[0]) and fits(target, usual[1]))
+            counts["decontaminate"] += key(source) in held_out
+    meanings = {
+        "duplicates": "were there before",
+        "identical": "say the same on both sides: left untranslated, or the same file twice",
+        "max_ratio": f"have a side {RATIO:g} times as long as the other: perhaps no translations",
+        "wrong_script": "are in a script that is rare on their side: another language, or sides swapped",
+        "decontaminate": "have a source that is in validation or test, too: scores will flatter",
+    }
+    values = dict.fromkeys(counts, "true") | {"max_ratio": f"{RATIO:g}"}
+    return [
+        Finding(f"train: {count:,} pairs ({count / len(data):.1%}) {meanings[name]}", f"filters.{name}={values[name]}")
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> list[Finding]:
+    """What the tokenizer would lose of a sample of training text, and how much does not fit into the model."""
+    findings = []
+    data = corpus.splits["train"]
+    step = max(1, len(data) // SAMPLE)
+    too_long = 0
+    lost: dict[str, int] = {}
+    changed = total = 0
+    texts = {column: list(islice(data[column], 0, None, step)) for column in ("source", "target")}
+    for column, encode in (("source", tokenizer.encode_source), ("target", tokenizer.encode_target)):
+        rows = encode(texts[column])
+        too_long += sum(len(row) > max_length for row in rows)
+        if column == "target":
+            _count_lost(texts[column], tokenizer.decode_target(rows), tokenizer, lost)
+        for text in texts[column]:
+            total += len(text)
+            changed += sum(a != b for a, b in zip(text, normalise(text, tokenizer.config.normalize), strict=False))
+    count = sum(map(len, texts.values()))
+    if too_long:
+        findings.append(
+            Finding(
+                f"{too_long / count:.2%} of texts have more than {max_length} tokens and would be left out",
+                f"model.max_length={2 * max_length}",
+            )
+        )
+    if lost:
+        shown = " ".join(sorted(lost, key=lambda c: -lost[c])[:10])
+        findings.append(
+            Finding(f"the tokenizer loses {len(lost)} kinds of characters, such as {shown}", "tokenizer.byte_fallback=true")
+        )
+    if changed > 0.01 * total:
+        findings.append(
+            Finding(
+                f"tokenizer.normalize={tokenizer.config.normalize} changes {changed / total:.1%} of the characters",
+                "tokenizer.normalize=nfc",
+            )
+        )
+    return findings
+
+
+def _count_lost(texts: Sequence[str], decoded: Iterable[str], tokenizer: Tokenizer, lost: dict[str, int]) -> None:
+    for text, back in zip(texts, decoded, strict=True):
+        for character in set(normalise(text, tokenizer.config.normalize)) - set(back) - {" "}:
+            lost[character] = lost.get(character, 0) + 1
