@@ -18,12 +18,17 @@ Job = TypeVar("Job")
 
 @dataclass(frozen=True)
 class Command:
-    """One console script: `seq2seq-<name>`, configured by conf/<name>.yaml."""
+    """One console script: `seq2seq-<name>`, configured by conf/<name>.yaml, or by that of another command."""
 
     name: str
     summary: str
     examples: tuple[str, ...]
     groups: tuple[str, ...]
+    config: str = ""
+
+    @property
+    def config_name(self) -> str:
+        return self.config or self.name
 
     def main(self, job: type[Job], work: Callable[[Job, Mapping[str, Any]], Any]) -> None:
         """Build the job from the command line and work on it.
@@ -44,7 +49,7 @@ class Command:
         from omegaconf import DictConfig, OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        @hydra.main(version_base="1.3", config_path="pkg://seq2seq.conf", config_name=self.name)
+        @hydra.main(version_base="1.3", config_path="pkg://seq2seq.conf", config_name=self.config_name)
         def run(config: DictConfig) -> Any:
             with guard():
                 try:
@@ -70,7 +75,7 @@ class Command:
 
         with initialize_config_module("seq2seq.conf", version_base="1.3"):
             try:
-                compose(self.name, overrides=arguments, return_hydra_config=True)
+                compose(self.config_name, overrides=arguments, return_hydra_config=True)
             except OverrideParseException as error:
                 name, separator, value = error.override.partition("=")
                 if not separator:
@@ -91,7 +96,7 @@ class Command:
         name, separator, value = argument.lstrip("+~").partition("=")
         if not separator:
             raise ConfigProblem(f"'{argument}' is not a setting: write name=value", f"{self.script} --help lists the settings")
-        settings = compose(self.name)
+        settings = compose(self.config_name)
         head = name.split(".")[0]
         if head in self.groups and head not in settings and head != name:
             raise ConfigProblem(
@@ -130,7 +135,7 @@ class Command:
 
     def _own_settings(self) -> list[str]:
         """The command's own part of its YAML, comments too."""
-        text = _read(f"{self.name}.yaml")
+        text = _read(f"{self.config_name}.yaml")
         body = text[text.index("\n\n") :].split("\nhydra:")[0]
         return body.strip().split("\n")
 

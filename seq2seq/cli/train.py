@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
+from seq2seq.errors import DataProblem
 from seq2seq.evaluation import check_tokenizer, tokenizer_for
 from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
@@ -48,10 +50,12 @@ class TrainJob:
     decoding: Any
     logger: Any
     batch: BatchConfig
+    filters: Filters
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
     tokenize: str
+    strict: bool
 
     def __post_init__(self) -> None:
         chosen = ("recipe", "schedule", "decoding", "logger")
@@ -81,11 +85,12 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     folder = RunFolder(Path(job.run_dir))
     tokenize = tokenizer_for(job.recipe.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
-    outcome = folder.finished(config, job.resume)
-    if outcome is None:
-        outcome = _run(job, config, folder, tokenize, console)
-    else:
-        console.print(f"{folder.path} is already complete")
+    with folder.locked():
+        outcome = folder.finished(config, job.resume)
+        if outcome is None:
+            outcome = _run(job, config, folder, tokenize, console)
+        else:
+            console.print(f"{folder.path} is already complete")
     _show_end(console, job, folder, outcome)
     return outcome.bleu
 
@@ -94,37 +99,51 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     # What is imported here takes seconds; all that could be refused before has been.
     from seq2seq.bundle import Bundle, BundleConfig, Card
     from seq2seq.data.tokenizer import Tokenizer
-    from seq2seq.training.data import TranslationData, tokenise, within
+    from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
-    from seq2seq.training.run import check_accelerator, fit, new_model
+    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
 
     check_accelerator(job.trainer.accelerator)
     loggers = job.logger.make(folder.path)
-    corpus = job.recipe.load(("train", "validation"))
-    say = _Beginning(console)
-    say.line(
-        "recipe", f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}", *corpus.provenance.notes
-    )
+    splits = ("train", "validation", "test") if job.filters.decontaminate else ("train", "validation")
+    corpus = job.recipe.load(splits)
+    held_out = held_out_sources(data for split, data in corpus.splits.items() if split != "train")
+    corpus, remarks = filtered(corpus, job.filters, held_out)
+    say = _Beginning(console, job.strict)
+    said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
+    say.line("recipe", said, *corpus.provenance.notes, *remarks)
 
-    tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus.splits["train"]["source"], corpus.splits["train"]["target"])
+    train = corpus.splits["train"]
+    tokenizer = Tokenizer.for_corpus(job.tokenizer, train["source"], train["target"])
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
-    say.line("tokenizer", f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens")
+    fewer = [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
+    said = f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
+    say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
 
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
-    fitting = {split: within(tokens, model_config.max_length) for split, tokens in pairs.items()}
-    data = TranslationData(fitting["train"], fitting["validation"], job.batch, job.seed, job.trainer.max_steps)
+    drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
+    data = TranslationData(
+        pairs["train"],
+        pairs["validation"],
+        job.batch,
+        job.seed,
+        job.trainer.max_steps,
+        model_config.max_length,
+        weights_of(train),
+        drawn,
+    )
     source_padding, target_padding = data.plan.padding_share()
     say.line(
         "batches",
-        f"{len(fitting['train']):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch; "
+        f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch; "
         f"padding {source_padding:.1%} of source, {target_padding:.1%} of target",
         *(
-            f"{split}: {left_out:,} pairs longer than {model_config.max_length} tokens left out"
-            for split in pairs
-            if (left_out := len(pairs[split]) - len(fitting[split]))
+            f"{split}: {count:,} pairs longer than {model_config.max_length} tokens left out"
+            for split, count in data.left_out.items()
+            if count
         ),
     )
 
@@ -133,13 +152,16 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         "model",
         f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters",
     )
-    say.line("run", str(folder.path))
+    needed = disk_forecast(model_config, job.averaging)
+    check_disk(folder.path, needed)
+    say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
     console.print()
 
     bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer)
-    held_out = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
-    text = ValidationText(list(held_out["source"]), list(held_out["target"]), tokenize)
-    module = TranslationModule(model, job.optimizer, job.schedule, Translator(bundle, job.decoding), text, job.seed)
+    validation = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
+    text = ValidationText(list(validation["source"]), list(validation["target"]), tokenize)
+    translator = Translator(bundle, job.decoding)
+    module = TranslationModule(model, job.optimizer, job.schedule, job.trainer.max_steps, translator, text, job.seed)
     # Three sentences from all over the validation set.
     shown = sorted({len(text.sources) * eighth // 8 for eighth in (1, 4, 7)})
     examples = [Example(text.sources[i], i) for i in shown]
@@ -148,7 +170,9 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
-    folder.begin(config, anew=job.resume == "restart")
+    identity = {**data.fingerprint(), "tokenizer": tokenizer.fingerprint(), **machine()}
+    for change in folder.begin(config, identity, anew=job.resume == "restart"):
+        screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
     outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers)
     folder.finish(outcome)
     return outcome
@@ -156,12 +180,15 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The lines before training: what it will work on, with remarks on what was left out."""
+    """The lines before training: what it will work on, with remarks on what was left out, which strict=true does not accept."""
 
     console: "Console"
+    strict: bool
 
     def line(self, name: str, text: str, *remarks: str) -> None:
         self.console.print(f"[dim]{name:<10}[/] {text}")
+        if remarks and self.strict:
+            raise DataProblem("; ".join(remarks), "mend that, or train without strict=true")
         for remark in remarks:
             self.console.print(f"{'':<10} [yellow]{remark}[/]")
 

@@ -22,21 +22,22 @@ class MovingAverage(lightning.Callback):
     def __init__(self, decay: float) -> None:
         self._decay = decay
         self._average: list[Tensor] = []
-        self._updates = 0
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        weights = list(parameter_tensors(pl_module))
+        self._begin(pl_module)
+
+    def _begin(self, module: TranslationModule) -> None:
+        weights = list(parameter_tensors(module))
         if not self._average:
             self._average = [weight.clone() for weight in weights]
         self._average = [average.to(weight.device) for average, weight in zip(self._average, weights, strict=True)]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step > self._updates:
-            self._updates = trainer.global_step
-            decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-            torch._foreach_lerp_(self._average, list(parameter_tensors(pl_module)), 1 - decay)
+        decay = min(self._decay, (1 + pl_module.step) / (10 + pl_module.step))
+        torch._foreach_lerp_(self._average, list(parameter_tensors(pl_module)), 1 - decay)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._begin(pl_module)
         self._swap(pl_module)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -49,10 +50,10 @@ class MovingAverage(lightning.Callback):
             average.copy_(held)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self._average, "updates": self._updates}
+        return {"average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._average, self._updates = list(state_dict["average"]), int(state_dict["updates"])
+        self._average = list(state_dict["average"])
 
 
 class Snapshots(lightning.Callback):
@@ -62,11 +63,13 @@ class Snapshots(lightning.Callback):
         self._options, self._folder = options, folder
         self.kept: list[tuple[float, int]] = []
         """(BLEU, step), in the order they were made."""
+        self.closed = False
+        """No more is kept: the mean itself is being validated."""
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         result = pl_module.validation
-        if trainer.state.fn != "fit":
-            return  # the mean itself is being validated
+        if self.closed:
+            return
         tensors = {name: p.data.contiguous() for name, p in pl_module.model.named_parameters()}
         with replacing_file(self._path(result.step)) as temporary:
             safetensors.torch.save_file(tensors, temporary)
@@ -81,6 +84,7 @@ class Snapshots(lightning.Callback):
 
     def mean_into(self, module: TranslationModule) -> None:
         """Put the mean of the kept weights into the model."""
+        self.closed = True
         sums: dict[str, Tensor] = {}
         for _, step in self.kept:
             for name, tensor in safetensors.torch.load_file(self._path(step)).items():

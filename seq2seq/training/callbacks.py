@@ -1,4 +1,7 @@
-"""What happens beside training: files are kept. What a person sees is in `screen.py`."""
+"""What happens beside training: states, bundles and metrics are kept. What a person sees is in `screen.py`.
+
+A callback with `state_dict` and `load_state_dict` is part of the run's state.
+"""
 
 import csv
 import time
@@ -8,56 +11,107 @@ from typing import Any
 
 import lightning
 
+from seq2seq import stopping
 from seq2seq.atomic import replacing_file
-from seq2seq.training.module import Validation, check_finite
+from seq2seq.errors import MachineProblem, machine_problem
+from seq2seq.stopping import Stopped
+from seq2seq.training.module import Validation
+from seq2seq.training.options import TrainerOptions
 
 
 class BestBundle(lightning.Callback):
-    """Writes the bundle whenever validation BLEU is better than ever, so a run has a usable model from early on."""
+    """Writes the bundle whenever validation BLEU is better than ever, so a run has a usable model from early on.
 
-    def __init__(self, write: Callable[[Validation], None]) -> None:
-        self._write = write
+    After `patience` validations without a better one, training ends.
+    """
+
+    def __init__(self, write: Callable[[Validation], None], patience: int | None) -> None:
+        self._write, self._patience = write, patience
+        self._since_best = 0
         self.best: tuple[float, int] | None = None
         """(BLEU, step)."""
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self.offer(pl_module.validation)
+    @property
+    def exhausted(self) -> bool:
+        return self._patience is not None and self._since_best >= self._patience
 
-    def offer(self, result: Validation) -> bool:
-        """Keep the model as it stands if it is the best so far."""
-        if self.best is not None and result.bleu <= self.best[0]:
-            return False
-        self.best = (result.bleu, result.step)
-        self._write(result)
-        return True
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        result = pl_module.validation
+        self._since_best += 1
+        if self.best is None or result.bleu > self.best[0]:
+            self._write(result)
+            self.best, self._since_best = (result.bleu, result.step), 0
+        trainer.should_stop = self.exhausted
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "since_best": self._since_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         best = state_dict["best"]
         self.best = None if best is None else (float(best[0]), int(best[1]))
+        self._since_best = int(state_dict["since_best"])
 
 
-class ValidateAtTheEnd(lightning.Callback):
-    """The last step is validated too, where `validate_every` does not divide `max_steps`."""
+class ValidateWhenDue(lightning.Callback):
+    """Tells Lightning after which steps of the run to validate; by itself it counts from where it was started."""
+
+    def __init__(self, options: TrainerOptions) -> None:
+        self._options = options
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        last = trainer.max_steps * trainer.accumulate_grad_batches - 1
-        if batch.number >= last:
-            trainer.val_check_batch = 1
+        trainer.val_check_batch = 1 if self._options.validates(pl_module.step + 1) else float("inf")
+
+
+ATTEMPTS = 3
+"""Savings in a row that may fail before training ends."""
 
 
 class SaveState(lightning.Callback):
-    """After each validation, everything that is needed to go on."""
+    """Saves the state of the run when it is time, before each validation, and when the process is asked to stop.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    It stands last among the callbacks, so that all others have seen the step. A saving that fails is tried again at the next
+    step; the states before are untouched.
+    """
+
+    def __init__(self, save: Callable[[], None], options: TrainerOptions, say: Callable[[str], None], needed: int) -> None:
+        self._save, self._options, self._say, self._needed = save, options, say, needed
+        self._failures = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        stopping.watch()  # Lightning has put its own handlers there
+        stopping.defer()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        asked = stopping.requested()
+        if not (self._options.saves(pl_module.step) or self._failures or asked):
+            return
+        saved = self._try_to_save(pl_module.step)
+        if asked:
+            done = f"saved at step {pl_module.step:,}" if saved else "not saved"
+            raise Stopped(asked, f"stopped, {done}; the same command goes on")
+
+    def _try_to_save(self, step: int) -> bool:
+        try:
+            self._save()
+        except OSError as error:
+            self._failures += 1
+            problem = machine_problem(error)
+            if self._failures == ATTEMPTS:
+                raise MachineProblem(
+                    f"the state of the run could not be saved {ATTEMPTS} times, the last time after step {step}: {problem.message}",
+                    f"free {self._needed / 2**20:,.0f} MiB there and run the same command again; it goes on from the last state",
+                ) from None
+            self._say(f"step {step:,}: the state could not be saved, trying again after the next step: {problem.message}")
+            return False
+        self._failures = 0
+        return True
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        stopping.watch()
+        stopping.at_once()  # all that has been done is saved
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "fit":
-            with replacing_file(self._path) as temporary:
-                trainer.save_checkpoint(temporary)
+        stopping.defer()
 
 
 class Meter:
@@ -69,83 +123,108 @@ class Meter:
     def reset(self) -> None:
         self._since = time.monotonic()
         self.source_tokens = self.target_tokens = 0
-        self._nll: Any = 0.0
+        self._nll = 0.0
 
-    def add(self, source_tokens: int, target_tokens: int, nll: Any) -> None:
-        self.source_tokens += source_tokens
-        self.target_tokens += target_tokens
-        self._nll = self._nll + nll
+    def add(self, outputs: dict[str, Any]) -> None:
+        """What a training step returns."""
+        self.source_tokens += outputs["source_tokens"]
+        self.target_tokens += outputs["target_tokens"]
+        self._nll += outputs["nll"]
+
+    def leave_out(self, seconds: float) -> None:
+        """Time in which nothing was counted."""
+        self._since += seconds
 
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood in nats per target token."""
-        return float(self._nll) / max(self.target_tokens, 1)
+        return self._nll / max(self.target_tokens, 1)
 
     @property
     def tokens_per_second(self) -> float:
         """Source and target tokens, without padding."""
         return (self.source_tokens + self.target_tokens) / max(time.monotonic() - self._since, 1e-9)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"source_tokens": self.source_tokens, "target_tokens": self.target_tokens, "nll": self._nll}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.source_tokens, self.target_tokens = int(state_dict["source_tokens"]), int(state_dict["target_tokens"])
+        self._nll = float(state_dict["nll"])
+
 
 COLUMNS = ("step", "seconds", "train_loss", "learning_rate", "tokens_per_second", "validation_loss", "perplexity", "bleu", "chrf")
 
 
 class MetricsFile(lightning.Callback):
-    """metrics.csv: a row every `every` steps, and one for each validation. Going on after a stop drops rows that will be written again."""
+    """metrics.csv: a row every `every` steps, and one for each validation.
 
-    def __init__(self, path: Path, every: int) -> None:
-        self._path, self._every = path, every
+    A run that goes on drops the rows written after the state it goes on from; they will be written again. That the file cannot be
+    written is said and does not stop training.
+    """
+
+    def __init__(self, path: Path, every: int, say: Callable[[str], None]) -> None:
+        self._path, self._every, self._say = path, every, say
         self._meter = Meter()
+        self._rows = 0
         self._seconds_before = 0.0
-        self._written = 0
         self._started = time.monotonic()
+        self._failed = False
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        rows = self._rows_up_to(trainer.global_step)
-        self._seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def begin(self) -> None:
+        """Leave in the file the rows that belong to the state gone on from, or none but the heading."""
+        rows: list[dict[str, str]] = []
+        if self._rows and self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))[: self._rows]
         with replacing_file(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        self._written = trainer.global_step - trainer.global_step % self._every
-        self._started = time.monotonic()
-        self._meter.reset()
-
-    def _rows_up_to(self, step: int) -> list[dict[str, str]]:
-        if not self._path.is_file():
-            return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._meter.add(batch.source_tokens, batch.target_tokens, outputs["nll"].detach())
-        if trainer.global_step >= self._written + self._every:
-            self._written = trainer.global_step
-            check_finite(self._meter.loss, trainer.global_step)
+        self._meter.add(outputs)
+        if pl_module.step % self._every == 0:
             values = {
                 "train_loss": self._meter.loss,
                 "learning_rate": learning_rate(trainer),
                 "tokens_per_second": self._meter.tokens_per_second,
             }
-            self._write(trainer.global_step, values)
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step)
+            self._write(trainer, pl_module.step, values)
             self._meter.reset()
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        result = pl_module.validation
-        self._write(
-            result.step,
-            {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf},
-        )
-        self._meter.reset()
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._validation_started = time.monotonic()
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        seconds = self._seconds_before + time.monotonic() - self._started
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow(
-                {"step": step, "seconds": round(seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}}
-            )
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._meter.leave_out(time.monotonic() - self._validation_started)
+        result = pl_module.validation
+        values = {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf}
+        self._write(trainer, result.step, values)
+
+    def _write(self, trainer: lightning.Trainer, step: int, values: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)
+        row = {"step": step, "seconds": round(self._seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}}
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+            self._rows += 1
+        except OSError as error:
+            if not self._failed:
+                self._say(f"{self._path} cannot be written, going on without: {error}")
+            self._failed = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows, "seconds": self._seconds, "meter": self._meter.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows, self._seconds_before = int(state_dict["rows"]), float(state_dict["seconds"])
+        self._meter.load_state_dict(state_dict["meter"])
 
 
 def learning_rate(trainer: lightning.Trainer) -> float:

@@ -1,15 +1,17 @@
 """The corpus as batches for Lightning, in an order that depends on (seed, step) alone."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import numpy as np
+import numpy.typing as npt
 
-from seq2seq.data.batch import Batch, TokenPairs, TokenRows
+from seq2seq.data.batch import Batch, TokenPairs, TokenRows, make_batch
 from seq2seq.data.recipe import Corpus
-from seq2seq.data.sampler import BatchConfig, BatchPlan
+from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.errors import DataProblem
 
@@ -17,63 +19,147 @@ from seq2seq.errors import DataProblem
 def tokenise(corpus: Corpus, split: str, tokenizer: Tokenizer) -> TokenPairs:
     """A split as token ids."""
     data = corpus.splits[split]
-    sources: list[list[int]] = []
-    targets: list[list[int]] = []
-    for block in data.iter(batch_size=10_000):
-        sources += tokenizer.encode_source(block["source"])
-        targets += tokenizer.encode_target(block["target"])
-    return TokenPairs(TokenRows(sources), TokenRows(targets))
+    sources = (row for block in data.iter(batch_size=10_000) for row in tokenizer.encode_source(block["source"]))
+    targets = (row for block in data.iter(batch_size=10_000) for row in tokenizer.encode_target(block["target"]))
+    return TokenPairs(TokenRows(sources, tokenizer.source_vocab_size), TokenRows(targets, tokenizer.target_vocab_size))
 
 
-def within(pairs: TokenPairs, max_length: int) -> TokenPairs:
-    """Only the pairs both of whose sides the model can hold.
+def weights_of(data: Any) -> npt.NDArray[np.float32] | None:
+    """How often an epoch takes each pair of a data set, if it says so."""
+    return np.asarray(data["weight"], dtype=np.float32) if "weight" in data.column_names else None
+
+
+def within(pairs: TokenPairs, max_length: int) -> Indices:
+    """The pairs both of whose sides the model can hold.
 
     Raises:
         DataProblem: there are none.
     """
-    fits = (pairs.source.lengths <= max_length) & (pairs.target.lengths <= max_length)
-    if fits.all():
-        return pairs
-    kept = np.flatnonzero(fits).tolist()
-    if not kept:
+    fits = np.flatnonzero((pairs.source.lengths <= max_length) & (pairs.target.lengths <= max_length))
+    if not len(fits):
         raise DataProblem(
             f"every pair is longer than model.max_length={max_length} tokens",
             "raise model.max_length, or split the text into sentences",
         )
-    return TokenPairs(TokenRows([pairs.source[i].tolist() for i in kept]), TokenRows([pairs.target[i].tolist() for i in kept]))
+    return fits
+
+
+class DrawnPairs:
+    """As `TokenPairs`, but the subwords of each batch are drawn anew (Kudo, 2018; Provilkov et al., 2020).
+
+    What is drawn depends on the seed and the number of the batch alone. A text drawn longer than the model holds is taken as it is
+    without drawing.
+    """
+
+    def __init__(self, pairs: TokenPairs, texts: Any, tokenizer: Tokenizer, seed: int, max_length: int) -> None:
+        self._pairs, self._texts, self._tokenizer = pairs, texts, tokenizer
+        self._seed, self._max_length = seed, max_length
+
+    def batch(self, rows: Indices, number: int) -> Batch:
+        texts = self._texts[rows]
+        draw = np.random.default_rng((self._seed, number)).integers(1 << 31, size=2).tolist()
+        sources = self._tokenizer.draw_source(texts["source"], draw[0])
+        targets = self._tokenizer.draw_target(texts["target"], draw[1])
+        for drawn, fixed in ((sources, self._pairs.source), (targets, self._pairs.target)):
+            for i, row in enumerate(rows):
+                if len(drawn[i]) > self._max_length:
+                    drawn[i] = fixed[row].tolist()
+        return make_batch(sources, targets)
 
 
 @dataclass
-class PlannedBatches:
-    """Batches `start` to `stop` of a plan, as Lightning's data loader. Its length counts from 0, as Lightning counts."""
+class Updates:
+    """The batches of updates `start` to `stop`, as Lightning's data loader. Which they are depends on the plan alone."""
 
-    pairs: TokenPairs
+    make: Callable[[Indices, int], Batch]
     plan: BatchPlan
+    accumulate: int
     start: int
     stop: int
 
     def __len__(self) -> int:
-        return self.stop
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for step in range(self.start, self.stop):
+            numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
+            yield [self.make(self.plan[number], number) for number in numbers]
+
+
+@dataclass
+class OneRound:
+    """Every validation batch once."""
+
+    pairs: TokenPairs
+    rows: Indices
+    plan: BatchPlan
+
+    def __len__(self) -> int:
+        return self.plan.batches_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        for number in range(self.start, self.stop):
-            yield self.pairs.batch(self.plan[number], self.plan.normalizer(number), number)
+        return (self.pairs.batch(self.rows[self.plan[number]]) for number in range(len(self)))
 
 
 class TranslationData(lightning.LightningDataModule):
-    """Training batches by plan, and one round of validation batches."""
+    """Training batches by plan, and one round of validation batches.
 
-    def __init__(self, train: TokenPairs, validation: TokenPairs, config: BatchConfig, seed: int, max_steps: int) -> None:
+    Attributes:
+        start: the update that training goes on with, set when a run is taken up again.
+        left_out: by split, how many pairs the model cannot hold.
+    """
+
+    def __init__(
+        self,
+        train: TokenPairs,
+        validation: TokenPairs,
+        config: BatchConfig,
+        seed: int,
+        max_steps: int,
+        max_length: int,
+        weights: npt.NDArray[np.float32] | None = None,
+        drawn: DrawnPairs | None = None,
+    ) -> None:
+        """
+        Args:
+            max_length: the most tokens the model can hold on either side.
+            weights: how often each training pair comes in an epoch; unset: once.
+            drawn: where training batches come from, if not from the tokens as they are.
+        """
         super().__init__()
         self._train, self._validation = train, validation
-        self.plan = BatchPlan(train.source.lengths, train.target.lengths, config, seed)
-        self._validation_plan = BatchPlan(validation.source.lengths, validation.target.lengths, config, 0)
-        self.accumulate, self._max_steps = config.accumulate, max_steps
+        self._make = drawn.batch if drawn else lambda rows, number: train.batch(rows)
+        self._fitting, self._weights = within(train, max_length), weights
+        self.plan = self._plan(train, self._fitting, config, seed, weights)
+        fitting = within(validation, max_length)
+        self._validation_plan = self._plan(validation, fitting, config, 0)
+        self._validation_rows = fitting
+        self.left_out = {"train": len(train) - len(self._fitting), "validation": len(validation) - len(fitting)}
+        self._accumulate, self._max_steps = config.accumulate, max_steps
+        self.start = 0
+
+    @staticmethod
+    def _plan(
+        pairs: TokenPairs, rows: Indices, config: BatchConfig, seed: int, weights: npt.NDArray[np.float32] | None = None
+    ) -> BatchPlan:
+        chosen = None if weights is None else weights[rows]
+        return BatchPlan(pairs.source.lengths[rows], pairs.target.lengths[rows], config, seed, chosen)
+
+    def __len__(self) -> int:
+        """Training pairs."""
+        return len(self._fitting)
 
     def train_dataloader(self) -> Any:
-        # Lightning restores its step before it asks for the loader: a resumed run goes on where it stood.
-        done = self.trainer.global_step if self.trainer else 0
-        return PlannedBatches(self._train, self.plan, done * self.accumulate, self._max_steps * self.accumulate)
+        def make(rows: Indices, number: int) -> Batch:
+            return self._make(self._fitting[rows], number)
+
+        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps)
 
     def val_dataloader(self) -> Any:
-        return PlannedBatches(self._validation, self._validation_plan, 0, self._validation_plan.batches_per_epoch)
+        return OneRound(self._validation, self._validation_rows, self._validation_plan)
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells these tokens from others."""
+        weights = b"" if self._weights is None else self._weights.tobytes()
+        training = hashlib.sha256(self._train.sha256().encode() + weights).hexdigest()
+        return {"training data": training, "validation data": self._validation.sha256()}

@@ -1,7 +1,13 @@
 """The folder of a run: what it leaves behind, and whether a command may go on from there."""
 
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +15,13 @@ from typing import Any, Literal
 import yaml
 
 from seq2seq.atomic import write_text
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
-HARMLESS = {"run_dir", "resume", "logger", "trainer.max_steps", "trainer.validate_every", "trainer.patience", "trainer.log_every"}
+_FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every")
+HARMLESS = {"run_dir", "resume", "logger", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
+MACHINE = "the machine: "
+"""Begins the names in an identity that may change, though then the run is not exactly the same any more."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,49 @@ class RunFolder:
         return self.path / "bundle"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+    def states(self) -> Path:
+        return self.path / "states"
 
     @property
-    def checkpoint(self) -> Path:
-        return self.checkpoints / "last.ckpt"
+    def identity(self) -> Path:
+        return self.path / "identity.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else works in this folder meanwhile. The system lifts the lock of a process that dies.
+
+        Raises:
+            MachineProblem: somebody does, or the folder cannot be written to.
+        """
+        name = self.path / ".lock"
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = name.open("a+")
+        except OSError as error:
+            problem = machine_problem(error)
+            raise MachineProblem(
+                f"cannot write to the run folder {self.path}: {problem.message}", "choose another run_dir"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise MachineProblem(f"{self.path} is in use by {holder}", "wait for it, or choose another run_dir") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
+            try:
+                yield
+            finally:
+                if made and [entry.name for entry in self.path.iterdir()] == [name.name]:  # nothing came of it
+                    name.unlink()
+                    for folder in made:
+                        folder.rmdir()
 
     def finished(self, config: Mapping[str, Any], resume: Literal["auto", "never", "restart"]) -> Outcome | None:
         """The outcome of the run that is here, if it is this one and complete; None if there is something to do.
@@ -60,7 +106,7 @@ class RunFolder:
         Raises:
             ConfigProblem: a run is here that must not be gone on with: other settings, or `resume` says never.
         """
-        if resume == "restart" or not self.config.is_file() or not (self.checkpoint.is_file() or self.result.is_file()):
+        if resume == "restart" or not self.config.is_file() or not (any(self.states.glob("step-*")) or self.result.is_file()):
             return None
         if resume == "never":
             raise ConfigProblem(f"{self.path} holds a run already", "choose another run_dir, or go on with resume=auto")
@@ -76,12 +122,29 @@ class RunFolder:
         # A run that stopped early is complete until it is asked for more steps than before.
         return outcome if config["trainer"]["max_steps"] <= max(outcome.steps_done, before["trainer"]["max_steps"]) else None
 
-    def begin(self, config: Mapping[str, Any], anew: bool) -> None:
-        """Write the composed config; first, if the run is to begin `anew`, remove what an earlier one left."""
+    def begin(self, config: Mapping[str, Any], identity: Mapping[str, str], anew: bool) -> list[str]:
+        """Write the composed config and what the run works on; first, if the run is to begin `anew`, remove what an earlier
+        one left. Returns what has changed about the machine since.
+
+        Raises:
+            ConfigProblem: the states here come from other data or another tokenizer.
+        """
         if anew:
-            for path in (self.metrics, self.result, *self.checkpoints.glob("*")):
+            shutil.rmtree(self.states, ignore_errors=True)
+            for path in (self.metrics, self.result, self.identity):
                 path.unlink(missing_ok=True)
+        changed = []
+        if self.identity.is_file() and any(self.states.glob("step-*")):
+            before = json.loads(self.identity.read_text(encoding="utf-8"))
+            changed = [f"{name} was {before[name]}, is {now}" for name, now in identity.items() if before.get(name, now) != now]
+            if grave := [text for text in changed if not text.startswith(MACHINE)]:
+                raise ConfigProblem(
+                    f"{self.path} holds a run on something else: {'; '.join(grave)}",
+                    "choose another run_dir, or begin this one anew with resume=restart",
+                )
+        write_text(self.identity, json.dumps(dict(identity), indent=2) + "\n")
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        return [text.removeprefix(MACHINE) for text in changed]
 
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""

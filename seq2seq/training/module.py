@@ -1,7 +1,7 @@
 """Section 5 of the paper as a LightningModule: the loss, the optimizer, the schedule, and what validation measures."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ import lightning
 import torch
 from torch import Tensor
 
+from seq2seq.bundle import own_tensors
 from seq2seq.data.batch import Batch
-from seq2seq.errors import DivergedProblem
+from seq2seq.errors import MachineProblem, is_out_of_memory
 from seq2seq.evaluation import evaluate
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
@@ -42,8 +43,31 @@ class Validation:
     scores: tuple[str, ...]
 
 
+class Diverging(Exception):
+    """Too many steps in a row gave no number: the run must go back to `last_good` or before."""
+
+    def __init__(self, last_good: int, what: str) -> None:
+        super().__init__(what)
+        self.last_good = last_good
+
+
+SKIPS_ALLOWED, SKIPS_WINDOW = 5, 100
+"""So many skipped steps among so many are a divergence."""
+
+
 class TranslationModule(lightning.LightningModule):
-    """Trains a `Transformer`. It draws the same dropout at the same step of the same seed, wherever training started."""
+    """Trains a `Transformer`, one update of its weights a step.
+
+    The optimization is "manual" in Lightning's words: an update may be several batches, a batch may have to be halved where memory
+    is short, and a step whose gradient is no number must not be taken. Dropout at a step depends on the seed and the step
+    alone, wherever training started.
+
+    Attributes:
+        step: updates done.
+        validated: the step of the last validation.
+        rate_scale: the schedule's rates are multiplied by it; halved each time the run had to go back.
+        skipped: steps whose gradient was no number; their weights stayed as they were.
+    """
 
     validation: Validation | None = None
 
@@ -52,22 +76,79 @@ class TranslationModule(lightning.LightningModule):
         model: Transformer,
         optimizer: Optimizer,
         schedule: Schedule,
+        max_steps: int,
         translator: Translator,
         text: ValidationText,
         seed: int,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
-        self._optimizer, self._schedule, self._seed = optimizer, schedule, seed
+        self._optimizer, self._schedule, self._max_steps, self._seed = optimizer, schedule, max_steps, seed
         self._translator, self._text = translator, text
         self._nll, self._tokens = 0.0, 0
+        self._adam: torch.optim.Optimizer | None = None
+        self._moments: list[dict[str, Tensor]] = []
+        self.step = self.validated = 0
+        self.rate_scale = 1.0
+        self.skipped: list[int] = []
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(self._seed * 1_000_003 + batch.number)
+    def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
+        optimizer: Any = self.optimizers()
+        torch.manual_seed(self._seed * 1_000_003 + self.step)
+        nll = self._gradients(update)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
+        taken = math.isfinite(norm) and math.isfinite(nll)
+        if taken:
+            rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if not taken:
+            self._skip(update)
+        return {
+            "nll": nll if taken else 0.0,
+            "source_tokens": sum(batch.source_tokens for batch in update) if taken else 0,
+            "target_tokens": sum(batch.target_tokens for batch in update) if taken else 0,
+        }
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        loss, nll = self._losses(batch)
-        return {"loss": loss / batch.normalizer, "nll": nll}
+    def _gradients(self, batches: Sequence[Batch]) -> float:
+        """Of the mean loss over all target tokens of the update, so that each of them weighs the same; returns the summed
+        negative log-likelihood. Where memory is short the batches are halved: other operations, the same gradient.
+
+        Raises:
+            MachineProblem: memory does not suffice for one pair.
+        """
+        tokens = sum(batch.target_tokens for batch in batches)
+        while True:
+            try:
+                nll = 0.0
+                for batch in batches:
+                    loss, part = self._losses(batch)
+                    self.manual_backward(loss / tokens)
+                    nll += float(part)
+                return nll
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if all(len(batch) == 1 for batch in batches):
+                    raise MachineProblem(
+                        f"memory does not suffice for one pair of sentences at step {self.step + 1}",
+                        "a smaller model or model.max_length, or a machine with more memory",
+                    ) from None
+            # Here, outside of the handler, the tensors that its traceback held are gone.
+            self.model.zero_grad(set_to_none=True)
+            batches = [half for batch in batches for half in batch.halves()]
+
+    def _skip(self, update: Sequence[Batch]) -> None:
+        self.skipped.append(self.step)
+        recent = [step for step in self.skipped if step > self.step - SKIPS_WINDOW]
+        if len(recent) >= SKIPS_ALLOWED:
+            raise Diverging(
+                recent[0] - 1, f"{len(recent)} of the last {SKIPS_WINDOW} steps gave a loss or gradient that is no number"
+            )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Smoothed loss and plain negative log-likelihood, summed over the target tokens; padding is never projected."""
@@ -83,14 +164,30 @@ class TranslationModule(lightning.LightningModule):
         vectors = [p for p in self.model.parameters() if p.dim() <= 1]
         groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         kind = torch.optim.AdamW if options.kind == "adamw" else torch.optim.Adam
-        optimizer = kind(groups, lr=1.0, betas=options.betas, eps=options.epsilon, fused=True)
-        d_model, max_steps = self.model.config.d_model, self.trainer.max_steps
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: self._schedule(done + 1, d_model, max_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        self._adam = kind(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
+        if self._moments:
+            self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(self._moments))})
+        return self._adam
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        if self._optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm)
+    def state(self) -> dict[str, Any]:
+        """Weights, moments of the optimizer and counts: what `restore` goes on from."""
+        moments = self._adam.state_dict()["state"] if self._adam else dict(enumerate(self._moments))
+        return {
+            "weights": own_tensors(self.model),
+            "moments": [moments[i] for i in sorted(moments)],
+            "step": self.step,
+            "validated": self.validated,
+            "rate_scale": self.rate_scale,
+            "skipped": self.skipped,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """To be called before training; the optimizer that is then made begins where the old one stood."""
+        for name, parameter in self.model.named_parameters():
+            parameter.data.copy_(state["weights"][name])
+        self._adam, self._moments = None, list(state["moments"])
+        self.step, self.validated = int(state["step"]), int(state["validated"])
+        self.rate_scale, self.skipped = float(state["rate_scale"]), [int(step) for step in state["skipped"]]
 
     def on_validation_epoch_start(self) -> None:
         self._nll, self._tokens = 0.0, 0
@@ -103,21 +200,13 @@ class TranslationModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Perplexity of the references, and BLEU and chrF of what beam search makes of the sources."""
         loss = self._nll / max(self._tokens, 1)
-        check_finite(loss, self.global_step)
+        if not math.isfinite(loss):
+            raise Diverging(self.step - 1, f"the validation loss is {loss} at step {self.step}")
         translations = self._translator.translate(self._text.sources)
         bleu, chrf = evaluate(translations, self._text.references, ("bleu", "chrf"), self._text.tokenize)
+        self.validated = self.step
         self.validation = Validation(
-            self.global_step, loss, float(torch.tensor(loss).exp()), bleu.value, chrf.value, translations, (str(bleu), str(chrf))
-        )
-        self.log_dict({"validation_loss": loss, "bleu": bleu.value, "chrf": chrf.value})
-
-
-def check_finite(loss: float, step: int) -> None:
-    """Raises DivergedProblem if a loss is no number any more."""
-    if not math.isfinite(loss):
-        raise DivergedProblem(
-            f"the loss is {loss} at step {step}: training has diverged",
-            "lower schedule.learning_rate, warm up longer or set optimizer.clip_norm, and begin anew with resume=restart",
+            self.step, loss, float(torch.tensor(loss).exp()), bleu.value, chrf.value, translations, (str(bleu), str(chrf))
         )
 
 

@@ -56,7 +56,9 @@ class TrainerOptions:
     max_steps: int = 100000
     """Updates of the weights; the paper's base model took 100,000 (section 5.2)."""
     validate_every: int = 1000
-    """Steps between validations. A validation ends with a checkpoint."""
+    """Steps between validations."""
+    save_every: int = 500
+    """Steps between states to go on from after a kill; each validation begins with one, too. The newest two are kept."""
     patience: int | None = None
     """Stop after this many validations without a better BLEU; null: never."""
     validation_sentences: int | None = None
@@ -71,7 +73,7 @@ class TrainerOptions:
         require(
             *(
                 (getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1")
-                for name in ("max_steps", "validate_every", "log_every")
+                for name in ("max_steps", "validate_every", "save_every", "log_every")
             ),
             (self.patience is None or self.patience >= 1, "patience must be at least 1, or null"),
             (
@@ -79,3 +81,11 @@ class TrainerOptions:
                 "validation_sentences must be at least 1, or null",
             ),
         )
+
+    def validates(self, step: int) -> bool:
+        """Whether there is a validation after so many steps: the last is validated, too."""
+        return step > 0 and (step % self.validate_every == 0 or step >= self.max_steps)
+
+    def saves(self, step: int) -> bool:
+        """Whether the state is saved after so many steps. A validation is always gone into from a saved state."""
+        return step % self.save_every == 0 or self.validates(step)

@@ -1,26 +1,27 @@
 """One training run: model, data and options -> a bundle in the run folder."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from seq2seq.bundle import Bundle, Card
-from seq2seq.errors import MachineProblem
+from seq2seq.errors import DivergedProblem, MachineProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.training.averaging import MovingAverage, Snapshots
-from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateAtTheEnd
+from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateWhenDue
 from seq2seq.training.data import TranslationData
-from seq2seq.training.folder import Outcome, RunFolder
-from seq2seq.training.module import TranslationModule, Validation
+from seq2seq.training.folder import MACHINE, Outcome, RunFolder
+from seq2seq.training.module import Diverging, TranslationModule, Validation
 from seq2seq.training.options import Averaging, TrainerOptions
 from seq2seq.training.screen import Screen
+from seq2seq.training.state import KEPT, States
 
 
 def new_model(config: TransformerConfig, seed: int) -> Transformer:
@@ -29,10 +30,44 @@ def new_model(config: TransformerConfig, seed: int) -> Transformer:
     return Transformer(config)
 
 
+def machine() -> dict[str, str]:
+    """What the same run gives the same numbers on."""
+    return {
+        f"{MACHINE}torch": torch.__version__,
+        f"{MACHINE}threads": str(torch.get_num_threads()),
+        f"{MACHINE}processor": torch.backends.cpu.get_cpu_capability(),
+        f"{MACHINE}GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def disk_forecast(config: TransformerConfig, averaging: Averaging) -> int:
+    """The most bytes a run leaves in its folder: states, of which a new one is written before an old one goes, bundles likewise,
+    and weights that are kept to be averaged."""
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in Transformer(config).parameters())
+    state = 3 + (averaging.kind == "ema")
+    kept = averaging.count if averaging.kind in ("last", "best") else 0
+    return 4 * parameters * (state * (KEPT + 1) + 2 + kept) + 2**20
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raises MachineProblem if a run would fill the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < 1.2 * needed:
+        raise MachineProblem(
+            f"the run needs {1.2 * needed / 2**20:,.0f} MiB in {folder}, where {free / 2**20:,.0f} MiB are free",
+            "free some space, or choose a run_dir on another disk",
+        )
+
+
 def check_accelerator(name: str) -> None:
     """Raises MachineProblem if a GPU is asked for where there is none."""
     if name == "gpu" and not torch.cuda.is_available():
         raise MachineProblem("trainer.accelerator is gpu, but there is none that torch can use", "trainer.accelerator=auto")
+
+
+GOING_BACK = 2
+"""How often a run that diverges may go back to a good state, each time with half the learning rate."""
 
 
 def fit(
@@ -46,57 +81,119 @@ def fit(
     screen: Screen,
     loggers: list[Any],
 ) -> Outcome:
-    """Train, from the run folder's checkpoint if there is one, and leave the best model in the run folder's bundle.
+    """Train, from the run folder's newest state if there is one, and leave the best model in the run folder's bundle.
 
     Args:
         bundle: the model that `module` trains, with what belongs to it; written at each best validation.
         card: what the bundle's card says after a validation.
+
+    Raises:
+        DivergedProblem: going back with a smaller learning rate did not help.
+        Stopped: the process was asked to stop; the state is saved.
     """
-    best = BestBundle(lambda result: bundle.save(folder.bundle, card(result)))
-    snapshots = [Snapshots(averaging, folder.checkpoints)] if averaging.kind in ("last", "best") else []
-    # The order matters at the end of a validation: show and keep what was validated, only then put the raw weights back,
-    # and save the state last.
-    callbacks: list[lightning.Callback] = [
-        ValidateAtTheEnd(),
-        screen,
-        MetricsFile(folder.metrics, options.log_every),
-        best,
-        *snapshots,
-        *([EarlyStopping("bleu", mode="max", patience=options.patience)] if options.patience else []),
-        *([MovingAverage(averaging.decay)] if averaging.kind == "ema" else []),
-        SaveState(folder.checkpoint),
-    ]
-    trainer = _trainer(options, data.accumulate, callbacks, loggers)
-    resumed = str(folder.checkpoint) if folder.checkpoint.is_file() else None
-    try:
-        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    except SIGTERMException:
-        raise SystemExit(143) from None
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
-    for kept in snapshots:
-        kept.mean_into(module)
-        trainer.validate(module, data, verbose=False)
-    assert best.best is not None, "a run ends with a validation"
-    return Outcome(*best.best, trainer.global_step)
+    run = _Run(module, data, lambda result: bundle.save(folder.bundle, card(result)), folder, options, averaging, screen, loggers)
+    run.take_up()
+    while True:
+        try:
+            return run.go_on()
+        except Diverging as diverging:
+            run.go_back(diverging)
 
 
-def _trainer(
-    options: TrainerOptions, accumulate: int, callbacks: list[lightning.Callback], loggers: list[Any]
-) -> lightning.Trainer:
-    """Lightning's loop and nothing of its screen, checkpoints or samplers. One of its epochs is a whole run."""
+class _Run:
+    """A run between its states."""
+
+    def __init__(
+        self,
+        module: TranslationModule,
+        data: TranslationData,
+        write_bundle: Callable[[Validation], None],
+        folder: RunFolder,
+        options: TrainerOptions,
+        averaging: Averaging,
+        screen: Screen,
+        loggers: list[Any],
+    ) -> None:
+        self.module, self.data, self.folder, self.options = module, data, folder, options
+        self.screen, self.loggers = screen, loggers
+        self.states = States(folder.states)
+        self.write_bundle, self.averaging = write_bundle, averaging
+
+    def take_up(self) -> None:
+        """Put everything where the newest state has it. A run without one begins by saving where it begins."""
+        averaging = self.averaging
+        self.best = BestBundle(self.write_bundle, self.options.patience)
+        self.metrics = MetricsFile(self.folder.metrics, self.options.log_every, self.screen.say)
+        self.snapshots = Snapshots(averaging, self.folder.states) if averaging.kind in ("last", "best") else None
+        average = MovingAverage(averaging.decay) if averaging.kind == "ema" else None
+        # The order matters at the end of a validation: show and keep what was validated, only then put the raw weights back.
+        self.keepers = [c for c in (self.screen, self.metrics, self.best, self.snapshots, average) if c is not None]
+        state = self.states.newest()
+        for damaged in self.states.damaged:
+            self.screen.say(f"going on from an earlier state: {damaged}")
+        if state is None:
+            self.states.save(0, self._state())
+        else:
+            self.module.restore(state["module"])
+            for keeper in self.keepers:
+                if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
+                    keeper.load_state_dict(kept)
+        self.metrics.begin()
+
+    def go_on(self) -> Outcome:
+        module, data, options = self.module, self.data, self.options
+        data.start = module.step
+        needed = disk_forecast(module.model.config, self.averaging)
+        save = SaveState(lambda: self.states.save(module.step, self._state()), options, self.screen.say, needed)
+        trainer = _trainer(options, [ValidateWhenDue(options), *self.keepers, save], self.loggers)
+        if options.validates(module.step) and module.validated < module.step:
+            trainer.validate(module, data, verbose=False)  # what the process that made the state did not come to
+        if not self.best.exhausted:
+            trainer.fit(module, data)
+        if self.snapshots:
+            self.snapshots.mean_into(module)
+            trainer.validate(module, data, verbose=False)
+        assert self.best.best is not None, "a run ends with a validation"
+        return Outcome(*self.best.best, module.step)
+
+    def go_back(self, diverging: Diverging) -> None:
+        """To the last good state, with half the learning rate.
+
+        Raises:
+            DivergedProblem: that has been done often enough.
+        """
+        scale = self.module.rate_scale
+        if scale <= 0.5**GOING_BACK:
+            raise DivergedProblem(
+                f"training has diverged at step {self.module.step:,}, and going back {GOING_BACK} times with half the learning rate "
+                f"did not help: {diverging}",
+                "lower schedule.learning_rate, warm up longer or set optimizer.clip_norm, and begin anew with resume=restart",
+            )
+        step = self.module.step
+        self.states.forget_after(diverging.last_good)
+        self.take_up()
+        self.module.rate_scale = scale / 2
+        self.screen.say(
+            f"step {step:,}: {diverging}; going back to step {self.module.step:,} with {self.module.rate_scale:g} of the learning rate"
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state(),
+            "callbacks": {type(keeper).__name__: keeper.state_dict() for keeper in self.keepers},
+        }
+
+
+def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:
+    """Lightning's loop and nothing of its screen, checkpoints or samplers. One of its epochs is what is left of the run."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings(
-        "ignore", message=".*(num_workers|[dD]ata[lL]oader|log_every_n_steps|lr_scheduler.step|isinstance.treespec).*"
-    )
+    warnings.filterwarnings("ignore", message=".*(num_workers|[dD]ata[lL]oader|log_every_n_steps|isinstance.treespec).*")
     return lightning.Trainer(
-        max_steps=options.max_steps,
-        max_epochs=-1,
-        val_check_interval=options.validate_every * accumulate,
+        max_epochs=1,
+        val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
-        accumulate_grad_batches=accumulate,
         precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
         accelerator=options.accelerator,
         devices=1,

@@ -48,22 +48,26 @@ class Screen(lightning.Callback):
         )
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self._task = self._progress.add_task("training", total=self._max_steps, completed=trainer.global_step, numbers="")
+        for task in self._progress.task_ids:
+            self._progress.remove_task(task)
+        self._task = self._progress.add_task("training", total=self._max_steps, completed=pl_module.step, numbers="")
         self._meter.reset()
         if self._console.is_terminal:
             self._progress.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._meter.add(batch.source_tokens, batch.target_tokens, outputs["nll"].detach())
+        self._meter.add(outputs)
+        if pl_module.skipped[-1:] == [pl_module.step]:
+            self.say(f"step {pl_module.step:,}: the loss or its gradient is no number, the weights stay as they are")
         now = time.monotonic()
         if self._console.is_terminal:
-            self._progress.update(self._task, completed=trainer.global_step)
+            self._progress.update(self._task, completed=pl_module.step)
             if now - self._last_line >= 1.0:
                 self._progress.update(self._task, numbers=self._numbers(trainer))
                 self._last_line = now
                 self._meter.reset()
         elif now - self._last_line >= LINE_EVERY:
-            self._console.print(f"step {trainer.global_step:,}/{self._max_steps:,}  {self._numbers(trainer)}", highlight=False)
+            self._console.print(f"step {pl_module.step:,}/{self._max_steps:,}  {self._numbers(trainer)}", highlight=False)
             self._last_line = now
             self._meter.reset()
 
@@ -99,6 +103,10 @@ class Screen(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best = float(state_dict["best"])
+
+    def say(self, text: str) -> None:
+        """A remark, above the bar."""
+        self._console.print(text, style="yellow", markup=False, highlight=False)
 
     def close(self) -> None:
         self._progress.stop()

@@ -61,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_leaves_config_metrics_checkpoint_and_bundle(trained: Path) -> None:
     run = trained / "runs" / "mine"
-    assert {"config.yaml", "metrics.csv", "checkpoints", "bundle", "result.json"} <= {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.csv", "states", "bundle", "result.json"} <= {path.name for path in run.iterdir()}
     assert Bundle.load(run / "bundle").config.source == "en"
     assert "SHA-256" in (run / "bundle" / "README.md").read_text()
     assert not (trained / "outputs").exists()

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from rich.console import Console
 
 from seq2seq.bundle import Bundle, BundleConfig, Card
-from seq2seq.data.batch import TokenPairs, TokenRows
+from seq2seq.data.batch import Batch, TokenPairs, TokenRows
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.errors import DivergedProblem
-from seq2seq.training.data import TranslationData, within
+from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
+from seq2seq.training.data import DrawnPairs, TranslationData, within
 from seq2seq.training.folder import Outcome, RunFolder
 from seq2seq.training.module import TranslationModule, ValidationText
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
@@ -41,6 +42,8 @@ class Run:
         options: TrainerOptions = OPTIONS,
         averaging: Averaging = EMA,
         accumulate: int = 1,
+        sampling: float = 0.0,
+        weights: Any = None,
     ) -> None:
         pairs = counting_pairs(300)
         tokens = TokenPairs(
@@ -66,13 +69,21 @@ class Run:
             self.model,
             Optimizer(clip_norm=1.0),
             InverseSquareRoot(0.01, 20),
+            options.max_steps,
             Translator(bundle, BeamSearch(2)),
             text,
             5,
         )
-        self.console = Console(record=True, width=120, file=StringIO())
+        self.console = Console(record=True, width=300, file=StringIO())
         self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], 0)])
-        self.data = TranslationData(tokens, held_tokens, BatchConfig(200, accumulate), 5, options.max_steps)
+        drawn = None
+        if sampling:
+            texts = Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})
+            config = replace(tokenizer.config, sampling=sampling)
+            drawn = DrawnPairs(tokens, texts, Tokenizer(config, *tokenizer._models), 5, 64)
+        self.data = TranslationData(
+            tokens, held_tokens, BatchConfig(200, accumulate), 5, options.max_steps, 64, weights=weights, drawn=drawn
+        )
         self._go: Callable[[], Outcome] = lambda: fit(
             self.module, self.data, bundle, lambda v: Card("made up", v.step), self.folder, options, averaging, self.screen, []
         )
@@ -88,14 +99,14 @@ class Run:
             return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, accumulate: int) -> None:
+@pytest.mark.parametrize(("accumulate", "sampling"), [(1, 0.0), (3, 0.2)])
+def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, accumulate: int, sampling: float) -> None:
     """12 steps at once, against 4, then 8, then 12: the same weights, average and metrics to the last bit."""
-    whole = Run(tmp_path / "whole", tokenizer, accumulate=accumulate)
+    whole = Run(tmp_path / "whole", tokenizer, accumulate=accumulate, sampling=sampling)
     outcome = whole.go()
     for steps in (4, 8, 12):
         # Only max_steps differs; every part makes its model, data and trainer anew.
-        part = Run(tmp_path / "parts", tokenizer, replace(OPTIONS, max_steps=steps), accumulate=accumulate)
+        part = Run(tmp_path / "parts", tokenizer, replace(OPTIONS, max_steps=steps), accumulate=accumulate, sampling=sampling)
         part_outcome = part.go()
     assert all(torch.equal(a, b) for a, b in zip(whole.weights(), part.weights(), strict=True))
     assert whole.rows() == part.rows()
@@ -126,8 +137,9 @@ def test_the_last_step_is_validated_and_a_finished_run_stays_finished(tmp_path: 
     first = Run(tmp_path, tokenizer, options, Averaging("last", count=5))
     outcome = first.go()
     assert [row["step"] for row in first.rows() if row["bleu"]][:2] == ["4", "7"]
-    assert sorted(path.name for path in first.folder.checkpoints.iterdir()) == [
-        "last.ckpt",
+    assert sorted(path.name for path in first.folder.states.iterdir()) == [
+        "step-00000004",
+        "step-00000007",
         "weights-4.safetensors",
         "weights-7.safetensors",
     ]
@@ -136,26 +148,95 @@ def test_the_last_step_is_validated_and_a_finished_run_stays_finished(tmp_path: 
     assert all(torch.equal(a, b) for a, b in zip(first.weights(), again.weights(), strict=True))
 
 
-@pytest.mark.parametrize("log_every", [2, 1000])
-def test_divergence_is_noticed_and_named(tmp_path: Path, tokenizer: Tokenizer, log_every: int) -> None:
-    run = Run(tmp_path, tokenizer, replace(OPTIONS, log_every=log_every))
+def test_divergence_goes_back_twice_and_then_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, max_steps=50))
     run.module._schedule, run.module._optimizer = Constant(1e30), Optimizer()
-    with pytest.raises(DivergedProblem, match="the loss is .* at step"):
+    with pytest.raises(DivergedProblem, match="going back 2 times with half the learning rate"):
         run.go()
+    said = run.console.export_text()
+    assert "with 0.5 of the learning rate" in said
+    assert "with 0.25 of the learning rate" in said
+    assert "the weights stay as they are" in said
+
+
+def test_a_step_that_gives_no_number_is_skipped(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights stay, the run goes on, and nothing of that step is in the curve."""
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, log_every=1))
+    losses = run.module._losses
+
+    def sometimes(batch: Any) -> Any:
+        loss, nll = losses(batch)
+        return (loss * float("nan"), nll) if run.module.step == 2 and run.module.training else (loss, nll)
+
+    monkeypatch.setattr(run.module, "_losses", sometimes)
+    weights = {}
+    step = run.module.training_step
+
+    def watched(update: Any, batch_idx: int) -> Any:
+        weights[run.module.step] = run.weights()
+        return step(update, batch_idx)
+
+    monkeypatch.setattr(run.module, "training_step", watched)
+    run.go()
+    assert run.module.skipped == [3]
+    assert all(torch.equal(a, b) for a, b in zip(weights[2], weights[3], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[3], weights[4], strict=True))
+    assert all(float(row["train_loss"]) < 20 for row in run.rows() if row["train_loss"])
+
+
+def test_after_a_divergence_the_run_goes_on_with_half_the_rate(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, max_steps=16, log_every=1))
+    losses = run.module._losses
+
+    def until_halved(batch: Any) -> Any:
+        loss, nll = losses(batch)
+        bad = run.module.training and run.module.step >= 6 and run.module.rate_scale == 1.0
+        return (loss * float("inf"), nll) if bad else (loss, nll)
+
+    monkeypatch.setattr(run.module, "_losses", until_halved)
+    run.go()
+    assert run.module.rate_scale == 0.5
+    assert "going back to step 4 with 0.5 of the learning rate" in run.console.export_text()
+    assert [int(row["step"]) for row in run.rows() if row["train_loss"]] == list(range(1, 17))
 
 
 def test_accumulation_is_a_larger_batch(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Every token of an update weighs the same, however the update is cut into batches."""
     run = Run(tmp_path, tokenizer, accumulate=2)
     module, pairs, plan = run.module.eval(), run.data._train, run.data.plan
-    for number in (0, 1):
-        (module.training_step(pairs.batch(plan[number], plan.normalizer(number)), 0)["loss"] / 2).backward()
-    halves = [p.grad.clone() for p in module.model.parameters() if p.grad is not None]
+    assert gradients(module, [pairs.batch(plan[0]), pairs.batch(plan[1])]) == pytest.approx(
+        gradients(module, [pairs.batch([*plan[0].tolist(), *plan[1].tolist()])]), abs=1e-6, rel=1e-4
+    )
+
+
+def gradients(module: TranslationModule, update: list[Batch]) -> list[float]:
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module.zero_grad()
-    together = pairs.batch([*plan[0].tolist(), *plan[1].tolist()])
-    module.training_step(together, 0)["loss"].backward()
-    for ours, theirs in zip(halves, [p.grad for p in module.model.parameters()], strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+    module._gradients(update)
+    return torch.cat([p.grad.flatten() for p in module.model.parameters() if p.grad is not None]).tolist()
+
+
+@pytest.mark.parametrize("enough_for", [1, 3])
+def test_where_memory_is_short_the_gradient_is_the_same(
+    tmp_path: Path, tokenizer: Tokenizer, enough_for: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, tokenizer)
+    module, losses = run.module.eval(), run.module._losses
+    update = [run.data._train.batch(run.data.plan[0])]
+    whole = gradients(module, update)
+
+    def short_of_memory(batch: Batch) -> Any:
+        if len(batch) > enough_for:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return losses(batch)
+
+    monkeypatch.setattr(module, "_losses", short_of_memory)
+    assert gradients(module, update) == pytest.approx(whole, abs=1e-6, rel=1e-4)
+    enough_for = 0
+    with pytest.raises(MachineProblem, match="one pair of sentences"):
+        gradients(module, update)
 
 
 def test_the_moving_average_is_what_its_formula_says(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -164,20 +245,16 @@ def test_the_moving_average_is_what_its_formula_says(tmp_path: Path, tokenizer: 
     run = Run(tmp_path, tokenizer)
     callback, expected = MovingAverage(0.9), [p.detach().clone() for p in run.model.parameters()]
 
-    class FakeTrainer:
-        global_step = 0
-
-    trainer: Any = FakeTrainer()
+    trainer: Any = None
     callback.on_fit_start(trainer, run.module)
     for step in range(1, 30):
-        trainer.global_step = step
+        run.module.step = step
         with torch.no_grad():
             for p in run.model.parameters():
                 p.add_(torch.randn_like(p))
         decay = min(0.9, (1 + step) / (10 + step))
         expected = [decay * e + (1 - decay) * p.detach() for e, p in zip(expected, run.model.parameters(), strict=True)]
         callback.on_train_batch_end(trainer, run.module, None, None, 0)
-        callback.on_train_batch_end(trainer, run.module, None, None, 0)  # a second batch of the same update
     raw = run.weights()
     callback.on_validation_start(trainer, run.module)
     for ours, theirs in zip(run.weights(), expected, strict=True):
@@ -192,7 +269,7 @@ def test_the_mean_of_validations_is_a_mean(tmp_path: Path, tokenizer: Tokenizer,
 
     run = Run(tmp_path, tokenizer, averaging=Averaging(kind, count=2))
     run.go()
-    kept = sorted(run.folder.checkpoints.glob("weights-*.safetensors"))
+    kept = sorted(run.folder.states.glob("weights-*.safetensors"))
     assert len(kept) == 2
     if kind == "last":
         assert [path.name for path in kept] == ["weights-12.safetensors", "weights-8.safetensors"]
@@ -219,7 +296,19 @@ def test_bfloat16_trains(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 def test_pairs_too_long_for_the_model_are_left_out(tokenizer: Tokenizer) -> None:
     pairs = TokenPairs(TokenRows([[5, 2], [5, 6, 7, 2], [8, 2]]), TokenRows([[5, 2], [5, 2], [5, 6, 7, 8, 2]]))
-    kept = within(pairs, 3)
-    assert [row.tolist() for row in (kept.source[0], kept.target[0])] == [[5, 2], [5, 2]]
-    assert len(kept) == 1
-    assert within(pairs, 5) is pairs
+    assert within(pairs, 3).tolist() == [0]
+    assert within(pairs, 5).tolist() == [0, 1, 2]
+    with pytest.raises(DataProblem, match="every pair is longer"):
+        within(pairs, 1)
+
+
+def test_subwords_are_drawn_anew_each_epoch_by_seed_and_number(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    run = Run(tmp_path, tokenizer, sampling=0.3)
+    plan, make = run.data.plan, run.data._make
+    number, later = 2, 2 + run.data.plan.batches_per_epoch
+    assert torch.equal(make(plan[number], number).source, make(plan[number], number).source)
+    rows = plan[number]
+    assert any(make(rows, number).source_tokens != make(rows, later * n).source_tokens for n in (1, 2, 3))
+    drawn = make(rows, later)
+    texts = ["".join(tokenizer.decode_target([row])) for row in drawn.target_output.tolist()]
+    assert texts == [tokenizer.decode_target([run.data._train.target[row].tolist()])[0] for row in rows]

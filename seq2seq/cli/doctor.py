@@ -1,0 +1,120 @@
+"""seq2seq-doctor: a look at data, tokenizer and machine before a training command is given."""
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.cli.command import Command
+from seq2seq.cli.train import COMMAND as TRAIN
+from seq2seq.cli.train import TrainJob
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seq2seq.data.survey import Finding
+
+COMMAND = Command(
+    "doctor",
+    "look at data, tokenizer and machine before training; takes what seq2seq-train takes",
+    (
+        "seq2seq-doctor recipe=multi30k recipe.source=en recipe.target=de model=tiny run_dir=runs/m30k",
+        "seq2seq-doctor recipe=files recipe.source=en recipe.target=de recipe.train=corpus/train recipe.validation=corpus/val",
+        "seq2seq-doctor",
+    ),
+    TRAIN.groups,
+    config="train",
+)
+
+
+def main() -> None:
+    COMMAND.main(TrainJob, examine)
+
+
+def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
+    """Print what was found, and for each finding the setting that mends it. Nothing is trained or written but the tokenizer's cache."""
+    from rich.console import Console
+
+    from seq2seq.data.survey import Finding, pair_findings, survey_splits, tokenizer_findings
+    from seq2seq.data.tokenizer import Tokenizer
+    from seq2seq.errors import ConfigProblem
+    from seq2seq.training.run import disk_forecast
+
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        corpus = job.recipe.load(("train", "validation", "test"))
+    except ConfigProblem:
+        corpus = job.recipe.load(("train", "validation"))
+    console.print(f"[bold]{job.recipe_name}[/], {corpus.source} to {corpus.target}: {corpus.provenance.origin}\n")
+    _show_splits(console, survey_splits(corpus))
+    findings = [Finding(note, "mend the files; what is dropped is dropped as a pair") for note in corpus.provenance.notes]
+    findings += pair_findings(corpus)
+
+    train = corpus.splits["train"]
+    tokenizer = Tokenizer.for_corpus(job.tokenizer, train["source"], train["target"])
+    sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
+    if max(sizes) < job.tokenizer.vocab_size:
+        said = f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"
+        findings.append(Finding(said, f"tokenizer.vocab_size={max(sizes)}"))
+    findings += tokenizer_findings(corpus, tokenizer, job.model.max_length)
+
+    model = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
+    forecast = disk_forecast(model, job.averaging)
+    folder = Path(job.run_dir).absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    if free < 1.2 * forecast:
+        said = f"the run needs {_size(forecast)} of disk, {folder} has {_size(free)} free"
+        findings.append(Finding(said, "run_dir=DIR on a larger disk"))
+    _show_machine(console, forecast, free)
+    findings += _machine_findings()
+
+    if not findings:
+        console.print("\n[green]nothing that would need mending[/]")
+    for finding in findings:
+        console.print(f"\n[yellow]{finding.said}[/]\n  [dim]fix:[/] {finding.fix}")
+
+
+def _show_splits(console: "Console", splits: "Any") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("split", "pairs", "source characters", "target characters"):
+        table.add_column(heading, justify="right" if heading == "pairs" else "left")
+    for split in splits:
+        lengths = [f"median {median:,}, 95 % up to {high:,}, longest {most:,}" for median, high, most in split.lengths]
+        table.add_row(split.name, f"{split.pairs:,}", *lengths)
+    console.print(table)
+
+
+def _show_machine(console: "Console", forecast: int, free: int) -> None:
+    from seq2seq import __version__
+    from seq2seq.training.run import machine
+
+    facts = ", ".join(f"{name.partition(': ')[2]} {value}" for name, value in machine().items())
+    console.print(f"\n[dim]machine[/]   {facts}")
+    console.print(f"[dim]versions[/]  seq2seq {__version__}, Python {platform.python_version()}")
+    console.print(f"[dim]disk[/]      the run needs at most {_size(forecast)}; {_size(free)} are free")
+
+
+def _machine_findings() -> "list[Finding]":
+    from seq2seq.data.survey import Finding
+    from seq2seq.training.folder import MACHINE
+    from seq2seq.training.run import machine
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    facts = machine()
+    if facts[f"{MACHINE}GPU"] != "none" or facts[f"{MACHINE}threads"] == str(cores):
+        return []
+    said = f"torch uses {facts[f'{MACHINE}threads']} threads, this process may use {cores} cores"
+    return [Finding(said, f"export OMP_NUM_THREADS={cores}")]
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit in ("bytes", "KiB", "MiB") else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
