@@ -14,6 +14,7 @@ import sentencepiece
 
 from seq2seq.atomic import replacing_folder
 from seq2seq.data.download import cache_folder
+from seq2seq.data.drawing import SubwordDrawer
 from seq2seq.errors import BundleProblem, DataProblem
 from seq2seq.schema import build, plain, require
 from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
@@ -66,6 +67,7 @@ class Tokenizer:
         self._models = (source_model, target_model)
         self._source = _processor(source_model)
         self._target = self._source if target_model == source_model else _processor(target_model)
+        self._drawers: dict[int, SubwordDrawer] = {}
 
     @property
     def source_vocab_size(self) -> int:
@@ -99,17 +101,10 @@ class Tokenizer:
         return encoded
 
     def _draw(self, processor: Any, texts: Sequence[str], seed: int) -> list[list[int]]:
-        sentencepiece.set_random_generator_seed(seed)
-        drawn: list[list[int]] = processor.encode(
-            [normalise(text, self.config.normalize) for text in texts],
-            enable_sampling=True,
-            alpha=self.config.sampling,
-            nbest_size=-1,
-            num_threads=1,  # the order of the draws
-        )
-        for row in drawn:
-            row.append(EOS)
-        return drawn
+        if id(processor) not in self._drawers:
+            self._drawers[id(processor)] = SubwordDrawer(processor, self.config.kind, self.config.sampling)
+        drawer = self._drawers[id(processor)]
+        return [[*row, EOS] for row in drawer([normalise(text, self.config.normalize) for text in texts], seed)]
 
     @classmethod
     def train(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":

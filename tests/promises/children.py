@@ -1,0 +1,140 @@
+"""Work in a child process that can be killed, or to which the file system can be unkind, at a chosen moment."""
+
+import errno
+import io
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from seq2seq import atomic, stopping
+
+SOAK = os.environ.get("SEQ2SEQ_SOAK") == "1"
+"""Set by `make soak`: the full sizes."""
+
+
+def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
+    """Fork, work there on one thread, and return how it ended: 0, an exit code, or minus the signal.
+
+    Args:
+        kill_after: seconds until SIGKILL.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            torch.set_num_threads(1)
+            stopping._requests.received, stopping._requests.deferring = None, False
+            work()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except stopping.Stopped as stop:
+            code = stop.exit_code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+class Moments:
+    """Counts moments at which a process could die or be refused; at number `at` (from 1) calls `act`.
+
+    Before and after everything that changes what a file system holds, and whatever else is named by `watch`.
+    """
+
+    def __init__(self, at: int = 0, act: Callable[[str], None] = lambda name: None) -> None:
+        self.count, self._at, self._act = 0, at, act
+
+    def pass_one(self, name: str) -> None:
+        self.count += 1
+        if self.count == self._at:
+            self._act(name)
+
+    def watch(self, owner: Any, name: str, after: bool = True) -> None:
+        """Make calls of `owner.name` moments."""
+        call = getattr(owner, name)
+
+        def watched(*values: Any, **named: Any) -> Any:
+            self.pass_one(name)
+            result = call(*values, **named)
+            if after:
+                self.pass_one(f"after {name}")
+            return result
+
+        setattr(owner, name, watched)
+
+    def watch_files(self, after: bool = True) -> None:
+        for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+            self.watch(os, name, after)
+        self.watch(atomic, "_exchange", after)
+        self._watch_writes()
+        self._watch_tensors()
+
+    def _watch_writes(self) -> None:
+        opened, moments = io.open, self
+
+        def watched(file: Any, mode: str = "r", *values: Any, **named: Any) -> Any:
+            stream = opened(file, mode, *values, **named)
+            if not set(mode) & set("wa+") or not isinstance(file, str | Path) or str(file).startswith("/dev"):
+                return stream
+            write = stream.write
+
+            def written(data: Any) -> Any:
+                moments.pass_one("write")
+                return write(data)
+
+            try:
+                stream.write = written
+            except AttributeError:
+                moments.pass_one("write")
+            return stream
+
+        io.open = watched  # type: ignore[assignment]
+
+    def _watch_tensors(self) -> None:
+        save = safetensors.torch.save_file
+
+        def watched(tensors: Any, path: Any, *values: Any, **named: Any) -> None:
+            save(tensors, path, *values, **named)
+            whole = Path(path).read_bytes()
+            with Path(path).open("wb") as half:
+                half.write(whole[: len(whole) // 2])
+            self.pass_one("tensors")
+            with Path(path).open("wb") as file:
+                file.write(whole)
+
+        safetensors.torch.save_file = watched
+
+
+def die(name: str) -> None:
+    """As SIGKILL would: nothing is flushed, nothing is cleaned up."""
+    os._exit(137)
+
+
+def refuse(number: int) -> Callable[[str], None]:
+    """The file system refuses, with this errno."""
+
+    def act(name: str) -> None:
+        raise OSError(number, f"{os.strerror(number)} (at {name})")
+
+    return act
+
+
+REFUSALS = (errno.ENOSPC, errno.EIO, errno.EACCES)
