@@ -10,6 +10,7 @@ from typing import Literal
 from seq2seq.data.lines import check_encoding, read_lines, scan
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
 from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus
+from seq2seq.data.text import without_halves
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
 
@@ -108,7 +109,13 @@ class Files:
                 ) from None
             if not isinstance(source, str) or not isinstance(target, str):
                 raise DataProblem(f"{path}:{number}: both sides must be text, got {line[:80]}", "mend the line")
-            yield source, target
+            sides = without_halves(source), without_halves(target)
+            if not self._allow_bad and sides != (source, target):
+                raise DataProblem(
+                    f"{path}:{number}: half of a surrogate pair, which is no character, got {line[:80]}",
+                    "mend the line, or leave it out: recipe.bad_utf8=drop",
+                )
+            yield sides
 
 
 def _tab_pairs(path: Path, lines: Iterable[str]) -> Iterator[Pair]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.download import cache_folder, is_offline
@@ -58,6 +59,7 @@ def hub_corpus(
     import datasets
 
     datasets.config.HF_HUB_OFFLINE = is_offline()
+    datasets.disable_progress_bars()
     try:
         loaded: Any = {
             ours: datasets.load_dataset(name, subset, split=theirs, revision=revision, cache_dir=str(cache_folder("hub")))
@@ -76,10 +78,11 @@ def hub_corpus(
     cleaned, notes, dropped = {}, [], {}
     for split, data in loaded.items():
         pairs = _two_columns(data, languages, columns, name)
-        cleaned[split] = pairs.map(_clean, batched=True)
-        dropped[split] = len(pairs) - len(cleaned[split])
-        if dropped[split]:
-            notes.append(f"{split}: {dropped[split]:,} pairs with a blank side dropped")
+        clean = PairCleaner()
+        # Not out of the cache of `datasets`: the cleaner counts what it drops.
+        cleaned[split] = pairs.map(partial(_cleaned, clean), batched=True, load_from_cache_file=False)
+        notes += clean.notes(split)
+        dropped[split] = clean.dropped
     origin = f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip()
     provenance = Provenance(origin, licence, (), tuple(notes), dropped)
     return Corpus(datasets.DatasetDict(cleaned), *languages, provenance)
@@ -128,6 +131,6 @@ def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str
     return flat.select_columns(found).rename_columns(dict(zip(found, ("source", "target"), strict=True)))
 
 
-def _clean(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    kept = list(PairCleaner()(zip(batch["source"], batch["target"], strict=True)))
+def _cleaned(clean: PairCleaner, batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
+    kept = list(clean(zip(batch["source"], batch["target"], strict=True)))
     return {"source": [source for source, _ in kept], "target": [target for _, target in kept]}

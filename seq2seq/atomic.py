@@ -101,7 +101,8 @@ def _exchange(one: Path, other: Path) -> None:
     else:
         failed = -1
     if failed:
-        aside = temporary_name(other).with_suffix(".old")
+        aside = other.with_name(f"{other.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
         os.rename(other, aside)
         os.rename(one, other)
         os.rename(aside, one)

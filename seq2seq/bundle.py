@@ -10,6 +10,7 @@ Nothing in it is code, and nothing in it chooses a class: plain data is checked 
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +65,12 @@ class Bundle:
     def save(self, folder: Path, card: Card | None = None) -> None:
         """Write the bundle; `folder` is complete or untouched."""
         with replacing_folder(folder) as temporary:
-            safetensors.torch.save_file(own_tensors(self.model), temporary / _WEIGHTS, metadata={"format": "pt"})
+            write_tensors(temporary / _WEIGHTS, own_tensors(self.model))
             (temporary / _CONFIG).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
             self.tokenizer.save(temporary / _TOKENIZER)
             (temporary / _CARD).write_text(_render_card(self, card or Card()), encoding="utf-8")
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
+            _keep_what_is_not_ours(folder, temporary)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Bundle":
@@ -96,9 +98,25 @@ class Bundle:
         return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer)
 
 
+def _keep_what_is_not_ours(old: Path, new: Path) -> None:
+    """Somebody may have put a file of his own beside those of the bundle that is about to be replaced."""
+    try:
+        ours = {*json.loads((old / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path in old.iterdir():
+        if path.is_file() and path.name not in ours and not (new / path.name).exists():
+            shutil.copy2(path, new / path.name)
+
+
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     """The parameters of a model, each once: of tied ones only the first name."""
     return {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file. The library's own writer hides what the system refuses, and writes under names of its own."""
+    path.write_bytes(safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
 
 
 def manifest_of(folder: Path) -> Path:

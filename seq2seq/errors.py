@@ -108,6 +108,9 @@ def guard() -> Iterator[None]:
     except stopping.Stopped as stop:
         print(stop.message, file=sys.stderr)
         sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

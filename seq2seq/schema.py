@@ -108,8 +108,11 @@ def _scalar(expected: Any, value: Any, fail: Callable[[str], None]) -> Any:
         return fail(
             f'expected text, got the truth value {value}; YAML reads a bare yes, no, on, off so: quote it, for example "no"'
         )
-    if isinstance(value, int) and expected is str and not isinstance(value, bool):
-        return str(value)  # a name made of digits
+    if isinstance(value, int | float) and expected is str:
+        return fail(
+            f"expected text, got the number {value}; YAML reads 12:30 as 750 and 2024_10 as 202410: "
+            "quote it, in a shell twice: name='\"2024\"'"
+        )
     if not isinstance(expected, type):
         return value
     if isinstance(value, expected) and not (expected is int and isinstance(value, bool)):

@@ -142,13 +142,14 @@ def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
 
 
 def test_saving_over_a_bundle_leaves_no_litter(folder: Path, random_model: Transformer, tokenizer: Tokenizer) -> None:
-    (folder / "stale.txt").write_text("from an older release")
+    (folder / "notes.txt").write_text("of somebody")
     Bundle(BundleConfig("en", "fr", random_model.config), random_model, tokenizer).save(folder)
     assert Bundle.load(folder).config.target == "fr"
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "config.json",
         "manifest.json",
+        "notes.txt",
         "tokenizer",
         "weights.safetensors",
     ]

@@ -73,6 +73,7 @@ class TestSet:
 def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     """Score, print the table, write results.json."""
     from seq2seq.atomic import write_text
+    from seq2seq.data.text import is_blank
     from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
 
     if (job.recipe is None) == (job.reference is None):
@@ -84,6 +85,10 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if job.bundle and job.reference and not job.source:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
 
+    output = Path(job.output) if job.output else Path(str(job.bundle or job.hypothesis)).parent / "results.json"
+    for name in (job.source, job.reference, job.hypothesis):
+        if name and output.absolute() == Path(name).absolute():
+            raise ConfigProblem(f"output would take the place of {name}", "choose another output")
     translator = _translator(job)
     test_set = _recipe_split(job, translator) if job.recipe is not None else _files(job, translator)
     tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
@@ -91,17 +96,18 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     hypotheses = _hypotheses(job, translator, test_set)
     scores = evaluate(hypotheses, test_set.references, job.metrics, tokenize, job.lowercase, job.bootstrap)
 
-    empty = sum(not hypothesis.strip() for hypothesis in hypotheses)
+    empty = sum(is_blank(hypothesis) for hypothesis in hypotheses)
+    empty_references = sum(is_blank(reference) for reference in test_set.references)
     results = {
         "test_set": test_set.name,
         "sentences": len(test_set.references),
         "empty": empty,
+        "empty_references": empty_references,
         "scores": [asdict(score) for score in scores],
         "config": dict(config),
     }
-    output = Path(job.output) if job.output else Path(str(job.bundle or job.hypothesis)).parent / "results.json"
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    _show(test_set, scores, empty, output)
+    _show(test_set, scores, {"translations": empty, "references": empty_references}, output)
 
 
 def _translator(job: EvaluateJob) -> "Translator | None":
@@ -144,7 +150,7 @@ def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: Tes
     return [translation.text for translation in with_progress(translator.stream(test_set.sources), len(test_set.sources))]
 
 
-def _show(test_set: TestSet, scores: "list[Score]", empty: int, output: Path) -> None:
+def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int], output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -161,6 +167,7 @@ def _show(test_set: TestSet, scores: "list[Score]", empty: int, output: Path) ->
         console.print(f"[yellow]{note}[/]")
     for score in scores:
         console.print(f"[dim]{score.metric:<7} {score.signature}[/]")
-    if empty:
-        console.print(f"[yellow]{empty:,} translations are empty[/]")
+    for what, count in empty.items():
+        if count:
+            console.print(f"[yellow]{count:,} {what} are empty[/]")
     console.print(f"\nwritten to {output}")

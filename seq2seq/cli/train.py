@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,8 @@ from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from seq2seq.data.recipe import Corpus
+    from seq2seq.data.tokenizer import Tokenizer
     from seq2seq.training.module import Validation
 
 COMMAND = Command(
@@ -95,23 +97,14 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     return outcome.bleu
 
 
-def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: str, console: "Console") -> Outcome:
-    # What is imported here takes seconds; all that could be refused before has been.
-    from seq2seq.bundle import Bundle, BundleConfig, Card
+def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
+    """The text and its tokenizer. Nothing slow to import is needed for that, so what is wrong with the data is said soon."""
     from seq2seq.data.tokenizer import Tokenizer
-    from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
-    from seq2seq.training.module import TranslationModule, ValidationText
-    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
-    from seq2seq.training.screen import Example, Screen
-    from seq2seq.translator import Translator
 
-    check_accelerator(job.trainer.accelerator)
-    loggers = job.logger.make(folder.path)
     splits = ("train", "validation", "test") if job.filters.decontaminate else ("train", "validation")
-    corpus = job.recipe.load(splits)
+    corpus: Corpus = job.recipe.load(splits)
     held_out = held_out_sources(data for split, data in corpus.splits.items() if split != "train")
     corpus, remarks = filtered(corpus, job.filters, held_out)
-    say = _Beginning(console, job.strict)
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)
 
@@ -121,7 +114,28 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     fewer = [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
     said = f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
     say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
+    return corpus, tokenizer
 
+
+_FEW = 1000
+"""Pairs from which nobody should expect much."""
+
+
+def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: str, console: "Console") -> Outcome:
+    say = _Beginning(console, job.strict)
+    corpus, tokenizer = _read(job, say)
+
+    # What is imported here takes seconds; most that could be refused before has been.
+    from seq2seq.bundle import Bundle, BundleConfig, Card
+    from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
+    from seq2seq.training.module import TranslationModule, ValidationText
+    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
+    from seq2seq.training.screen import Example, Screen
+    from seq2seq.translator import Translator
+
+    check_accelerator(job.trainer.accelerator)
+    loggers = job.logger.make(folder.path)
+    sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
     drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
@@ -140,6 +154,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         "batches",
         f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch; "
         f"padding {source_padding:.1%} of source, {target_padding:.1%} of target",
+        *([f"only {len(data):,} pairs to learn from"] if len(data) < _FEW else ()),
         *(
             f"{split}: {count:,} pairs longer than {model_config.max_length} tokens left out"
             for split, count in data.left_out.items()
@@ -171,7 +186,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
     identity = {**data.fingerprint(), "tokenizer": tokenizer.fingerprint(), **machine()}
-    for change in folder.begin(config, identity, anew=job.resume == "restart"):
+    files = [asdict(record) for record in corpus.provenance.files]
+    for change in folder.begin(config, identity, files, anew=job.resume == "restart"):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
     outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers)
     folder.finish(outcome)

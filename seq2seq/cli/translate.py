@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from seq2seq.cli.command import Command
 from seq2seq.errors import ConfigProblem, FlaggedProblem, MachineProblem, machine_problem
@@ -71,15 +72,11 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     Raises:
         FlaggedProblem: with strict=true, when something happened to a line beside being translated.
     """
-    from seq2seq.data.lines import decode_lines, read_lines
+    from seq2seq.data.lines import read_lines
 
     _check(job)
     count = _scan(job)
-    lines = (
-        read_lines(Path(job.input), replace_bad=True)
-        if job.input
-        else decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
-    )
+    lines = read_lines(Path(job.input), replace_bad=True) if job.input else _lines_of_standard_input()
     codes = _translate_file(job, config, lines, count) if job.output else _translate_stream(job, lines, count)
     from seq2seq.translator import CODES
 
@@ -94,6 +91,21 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
 
 
 _REPORT = ".report.jsonl"
+
+
+def _standard_input() -> BufferedReader:
+    return cast(BufferedReader, sys.stdin.buffer)
+
+
+def _lines_of_standard_input() -> Iterator[str]:
+    from seq2seq.data.lines import decode_lines
+    from seq2seq.data.packing import unpacked
+
+    if sys.stdin.isatty():  # looking ahead would wait for a line
+        yield from decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
+        return
+    with unpacked(_standard_input(), "standard input") as stream:
+        yield from decode_lines(stream, "standard input", replace_bad=True)
 
 
 def _translator(job: TranslateJob) -> "Translator":
@@ -180,25 +192,32 @@ def _scan(job: TranslateJob) -> int | None:
     Raises:
         DataProblem: with strict=true, when some are not UTF-8.
     """
-    from seq2seq.data.lines import check_encoding, records, scan, scan_records
+    from seq2seq.data.lines import check_encoding, scan, scan_stream
+    from seq2seq.data.packing import unpacked
 
     if job.input:
         found = scan(Path(job.input))
     elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
         start = sys.stdin.buffer.tell()
-        found = scan_records(records(sys.stdin.buffer, "standard input"), "standard input")
+        with unpacked(_standard_input(), "standard input") as stream:
+            found = scan_stream(stream, "standard input")
         sys.stdin.buffer.seek(start)
     else:
         return None
     if job.strict:
         check_encoding(found, job.input or "standard input", "; without strict=true they are taken as U+FFFD")
+    if found.carriage_returns:
+        print(f"{found.carriage_returns:,} lines end in CRLF, which counts as a line end and is written as LF", file=sys.stderr)
     return found.lines
 
 
 def _check(job: TranslateJob) -> None:
     if job.bundle is None:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
-    for path in (job.output, job.report):
+    report = job.report or (f"{job.output}{_REPORT}" if job.output else None)
+    if report and job.output and Path(report).absolute() == Path(job.output).absolute():
+        raise ConfigProblem(f"output and report are the same file, {report}", "choose another report")
+    for path in (job.output, report):
         if path and Path(path).exists():
             if not Path(path).is_file():
                 raise ConfigProblem(f"{path} is not a regular file", "name a file, or leave output out and write > FILE")

@@ -29,11 +29,13 @@ class Scan:
         lines: how many.
         bad_lines: how many have a byte that is not UTF-8.
         bad_bytes: the first few of those, as `file:line:byte`, both counted from 1.
+        carriage_returns: how many end in CRLF.
     """
 
     lines: int
     bad_lines: int = 0
     bad_bytes: tuple[str, ...] = ()
+    carriage_returns: int = 0
 
 
 def scan(path: Path) -> Scan:
@@ -43,20 +45,28 @@ def scan(path: Path) -> Scan:
         DataProblem: there is no such file, it is damaged, or it is UTF-16.
     """
     with open_binary(path) as stream:
-        return scan_records(records(stream, str(path)), str(path))
+        return scan_stream(stream, str(path))
 
 
-def scan_records(stream: Iterable[bytes], name: str) -> Scan:
-    lines, bad_lines = 0, 0
+def scan_stream(stream: Iterable[bytes], name: str) -> Scan:
+    """As `scan`, of a stream that is open already."""
+    lines, bad_lines, carriage_returns = 0, 0, 0
     bad_bytes: list[str] = []
-    for lines, record in enumerate(stream, start=1):
+
+    def counted() -> Iterator[bytes]:
+        nonlocal carriage_returns
+        for line in stream:
+            carriage_returns += line.endswith(b"\r\n")
+            yield line
+
+    for lines, record in enumerate(records(counted(), name), start=1):
         try:
             record.decode()
         except UnicodeDecodeError as error:
             bad_lines += 1
             if len(bad_bytes) < _SHOWN:
                 bad_bytes.append(f"{name}:{lines}:{error.start + 1}")
-    return Scan(lines, bad_lines, tuple(bad_bytes))
+    return Scan(lines, bad_lines, tuple(bad_bytes), carriage_returns)
 
 
 def check_encoding(found: Scan, name: str, otherwise: str = "") -> None:

@@ -6,12 +6,14 @@ its bytes do not depend on when it was interrupted.
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,16 +39,49 @@ def _zstandard() -> Any:
     return zstandard
 
 
+class _Members(io.RawIOBase):
+    """The members of a packed file, one after the other, all of them whole. The standard library takes a member it cannot read for the
+    end of the file."""
+
+    def __init__(self, raw: IO[bytes], decompressor: Callable[[], Any]) -> None:
+        self._raw, self._make = raw, decompressor
+        self._member: Any = None
+        self._packed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._raw.read(1 << 14)
+            self._packed = b""
+            if not packed:
+                if self._member is not None:
+                    raise EOFError("it ends in the middle")
+                return 0
+            self._member = self._member or self._make()
+            self._ready = self._member.decompress(packed)
+            if self._member.eof:
+                self._packed, self._member = self._member.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
+
+
+def _unpacked(raw: IO[bytes], decompressor: Callable[[], Any]) -> IO[bytes]:
+    return io.BufferedReader(_Members(raw, decompressor), 1 << 18)
+
+
 PACKINGS = (
     Packing(b"\x1f\x8b", ".gz", "gzip", lambda data: gzip.compress(data, mtime=0), lambda raw: gzip.GzipFile(fileobj=raw)),
-    Packing(b"\xfd7zXZ\x00", ".xz", "xz", lzma.compress, lzma.LZMAFile),
-    Packing(b"BZh", ".bz2", "bzip2", bz2.compress, bz2.BZ2File),
+    Packing(b"\xfd7zXZ\x00", ".xz", "xz", lzma.compress, lambda raw: _unpacked(raw, lzma.LZMADecompressor)),
+    Packing(b"BZh", ".bz2", "bzip2", bz2.compress, lambda raw: _unpacked(raw, bz2.BZ2Decompressor)),
     Packing(
         b"\x28\xb5\x2f\xfd",
         ".zst",
         "Zstandard",
         lambda data: bytes(_zstandard().compress(data)),
-        lambda raw: _zstandard().open(raw, "rb"),
+        lambda raw: _unpacked(raw, lambda: _zstandard().ZstdDecompressor().decompressobj()),
     ),
 )
 SUFFIXES = tuple(packing.suffix for packing in PACKINGS)
@@ -80,34 +115,43 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
     try:
         raw = path.open("rb")
     except FileNotFoundError:
-        raise DataProblem(f"there is no file {path}", _nearby(path)) from None
+        raise DataProblem(f"there is no file {path}", nearby(path)) from None
     except IsADirectoryError:
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         raise DataProblem(f"{path} is a folder, expected a file", f"name a file in it; it holds: {names}") from None
     except OSError as error:
         raise DataProblem(f"{path} cannot be read ({error.strerror})", "correct the path or its rights") from None
-    with raw:
-        beginning = raw.peek(6)
-        packing = next((packing for packing in PACKINGS if beginning.startswith(packing.magic)), None)
-        if packing is None:
-            yield raw
-            return
-        try:
-            with packing.unpack(raw) as unpacked:
-                yield unpacked
-        except Exception as error:
-            of_the_format = (
-                isinstance(error, EOFError | OSError | lzma.LZMAError | zlib.error) or type(error).__name__ == "ZstdError"
-            )
-            if not of_the_format or getattr(error, "errno", None) is not None:
-                raise
-            raise DataProblem(
-                f"{path}: the {packing.name} file is damaged or cut short near its byte {raw.tell():,} ({error})",
-                "copy or download it again",
-            ) from None
+    with raw, unpacked(raw, str(path)) as stream:
+        yield stream
 
 
-def _nearby(path: Path) -> str:
+@contextmanager
+def unpacked(raw: BufferedReader, name: str) -> Iterator[IO[bytes]]:
+    """The bytes of an open stream, unpacked if it begins as packed ones do.
+
+    Raises:
+        DataProblem: it is damaged or cut short.
+    """
+    beginning = raw.peek(6)
+    packing = next((packing for packing in PACKINGS if beginning.startswith(packing.magic)), None)
+    if packing is None:
+        yield raw
+        return
+    try:
+        with packing.unpack(raw) as stream:
+            yield stream
+    except Exception as error:
+        of_the_format = isinstance(error, EOFError | OSError | lzma.LZMAError | zlib.error) or type(error).__name__ == "ZstdError"
+        if not of_the_format or getattr(error, "errno", None) is not None:
+            raise
+        place = f" near its byte {raw.tell():,}" if raw.seekable() else ""
+        raise DataProblem(
+            f"{name}: the {packing.name} file is damaged or cut short{place} ({error})", "copy or download it again"
+        ) from None
+
+
+def nearby(path: Path) -> str:
+    """The existing name most like that of a file that is not there, or what its folder holds."""
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either; check the path"
     names = sorted(entry.name for entry in path.parent.iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 
 from seq2seq.atomic import sha256
 from seq2seq.data.lines import check_encoding, read_lines, scan
-from seq2seq.data.packing import SUFFIXES
+from seq2seq.data.packing import SUFFIXES, nearby
 from seq2seq.data.recipe import Corpus, FileRecord, Pair, make_corpus
 from seq2seq.errors import DataProblem
 
@@ -77,12 +77,12 @@ def find_side(prefix: Path, language: str) -> Path:
             return path
     raise DataProblem(
         f"there is no file {prefix}.{language}, nor one of these endings after it: {', '.join(SUFFIXES)}",
-        f"name it by the part before the language: PREFIX for PREFIX.{language}",
+        f"name it by the part before the language, PREFIX for PREFIX.{language}: {nearby(Path(f'{prefix}.{language}'))}",
     )
 
 
 def record_file(path: Path) -> FileRecord:
-    return FileRecord(path.name, path.stat().st_size, sha256(path))
+    return FileRecord(path.name, path.stat().st_size, sha256(path), str(path.absolute()))
 
 
 def local_folder(folder: str | None, corpus: str) -> Path | None:

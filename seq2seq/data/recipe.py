@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice, repeat
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +25,8 @@ class FileRecord:
     name: str
     bytes: int
     sha256: str
+    path: str = ""
+    """Where it was; kept in the run folder, and in no bundle."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Provenance:
     """By split, how many pairs were dropped because a side was blank or damaged."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For the model card: without the places of files."""
+        return asdict(replace(self, files=tuple(replace(file, path="") for file in self.files)))
 
 
 @dataclass(frozen=True)

@@ -62,19 +62,19 @@ class BatchPlan:
         jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
         self._bucket = np.empty(len(order), dtype=np.int32)
         self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
-        self._cell, self._picks = self._bucket, None
-        if weights is not None and (weights != 1).any():
-            self._cell, self._picks = _quotas(self._bucket, weights)
-            order = np.lexsort((self._cell,))[self._picks]
-        self._starts = _cut(source[order], target[order], config.max_tokens)
+        self._max_tokens, self._widths = config.max_tokens, np.maximum(source, target)
+        self._weights = weights if weights is not None and (weights != 1).any() else None
+        self._starts = _cut(self._widths[order], config.max_tokens)
         self.batches_per_epoch = len(self._starts) - 1
+        if self._weights is not None:
+            self.batches_per_epoch = len(self._weighted_epoch(0)[1]) - 1
 
     def __getitem__(self, number: int) -> Indices:
         """The pairs of batch `number`, counted from 0 over all epochs."""
         epoch, position = divmod(number, self.batches_per_epoch)
-        order, batches = self._epoch(epoch)
+        order, starts, batches = self._epoch(epoch)
         batch = batches[position]
-        return order[self._starts[batch] : self._starts[batch + 1]]
+        return order[starts[batch] : starts[batch + 1]]
 
     def padding_share(self) -> tuple[float, float]:
         """The share of source and of target positions that are padding, over the first epoch."""
@@ -88,45 +88,41 @@ class BatchPlan:
         return float(source), float(target)
 
     @lru_cache(maxsize=2)  # noqa: B019 - one plan lives as long as its run
-    def _epoch(self, epoch: int) -> tuple[Indices, Indices]:
+    def _epoch(self, epoch: int) -> tuple[Indices, Indices, Indices]:
+        """Pairs in order, where batches start in them, and the order of the batches."""
         draw = np.random.default_rng((self._seed, epoch))
-        order = np.lexsort((draw.random(len(self._cell)), self._cell))
-        if self._picks is not None:
-            order = order[self._picks]
-            order = order[np.lexsort((draw.random(len(order)), self._bucket[order]))]
-        return order, draw.permutation(self.batches_per_epoch)
+        if self._weights is None:
+            order = np.lexsort((draw.random(len(self._bucket)), self._bucket))
+            return order, self._starts, draw.permutation(self.batches_per_epoch)
+        order, starts = self._weighted_epoch(epoch)
+        # Which pairs come differs from epoch to epoch, so there may be a batch more or less than there should: one is left out, or
+        # comes twice.
+        return order, starts, np.resize(draw.permutation(len(starts) - 1), self.batches_per_epoch)
+
+    def _weighted_epoch(self, epoch: int) -> tuple[Indices, Indices]:
+        """Each pair as often as the whole part of its weight says, and as many more, drawn anew, as the rest of the weights comes to."""
+        assert self._weights is not None
+        draw = np.random.default_rng((self._seed, epoch, 1))
+        taken = []
+        for weight in np.unique(self._weights):
+            pairs = draw.permutation(np.flatnonzero(self._weights == weight))
+            taken.append(np.resize(pairs, max(1, round(float(weight) * len(pairs)))))
+        rows = np.concatenate(taken)
+        order = rows[np.lexsort((draw.random(len(rows)), self._bucket[rows]))]
+        return order, _cut(self._widths[order], self._max_tokens)
 
 
 def _bucketed(lengths: Lengths, width: int) -> Lengths:
     return -(-lengths // width) * width
 
 
-def _quotas(bucket: Lengths, weights: npt.NDArray[np.float32]) -> tuple[Lengths, Indices]:
-    """Pairs of one bucket and one weight are a cell: an epoch takes a fixed number of them, chosen anew each time.
-
-    Returns the cell of each pair, numbered along the buckets, and which places of the pairs in order of their cells an epoch takes.
-    """
-    values, kind = np.unique(weights, return_inverse=True)
-    _, cell, counts = np.unique(bucket.astype(np.int64) * len(values) + kind, return_inverse=True, return_counts=True)
-    order = np.lexsort((cell,))
-    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
-    kind_of_cell = kind[order[starts]]
-    quota = np.zeros(len(counts), dtype=np.int64)
-    for k, weight in enumerate(values):
-        # Rounded on the running sum, so that small cells together get what is due to them.
-        mine = kind_of_cell == k
-        quota[mine] = np.diff(np.round(np.cumsum(counts[mine]) * float(weight)), prepend=0.0).astype(np.int64)
-    place = np.arange(quota.sum()) - np.repeat(np.cumsum(quota) - quota, quota)
-    return cell.astype(np.int32), np.repeat(starts, quota) + place % np.repeat(counts, quota)
-
-
-def _cut(source: Lengths, target: Lengths, max_tokens: int) -> Indices:
+def _cut(widths: Lengths, max_tokens: int) -> Indices:
     """Where batches start in the sorted corpus, and its end. A pair longer than the budget is a batch of its own."""
     starts = [0]
     widest = 0
-    for i, width in enumerate(np.maximum(source, target).tolist()):
+    for i, width in enumerate(widths.tolist()):
         widest = max(widest, width)
         if i > starts[-1] and (i + 1 - starts[-1]) * widest > max_tokens:
             starts.append(i)
             widest = width
-    return np.array([*starts, len(source)], dtype=np.int64)
+    return np.array([*starts, len(widths)], dtype=np.int64)

@@ -71,11 +71,42 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
         "decontaminate": "have a source that is in validation or test, too: scores will flatter",
     }
     values = dict.fromkeys(counts, "true") | {"max_ratio": f"{RATIO:g}"}
-    return [
+    return _wrong_languages(corpus, usual) + [
         Finding(f"train: {count:,} pairs ({count / len(data):.1%}) {meanings[name]}", f"filters.{name}={values[name]}")
         for name, count in counts.items()
         if count
     ]
+
+
+_WRITTEN_IN = {
+    "CYRILLIC": "be bg kk ky mk mn ru sr tg uk",
+    "ARABIC": "ar fa ps ur",
+    "DEVANAGARI": "hi mr ne",
+    "CJK": "ja zh",
+    "HANGUL": "ko",
+    "GREEK": "el",
+    "HEBREW": "he yi",
+    "THAI": "th",
+    "GEORGIAN": "ka",
+    "ARMENIAN": "hy",
+    "BENGALI": "bn as",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "ETHIOPIC": "am ti",
+    "LATIN": "cs da de en es et fi fr hr hu id is it lt lv ms nb nl nn no pl pt ro sk sl sv sw tr vi",
+}
+"""Scripts that texts in some languages are sure to hold."""
+
+
+def _wrong_languages(corpus: Corpus, usual: Sequence[frozenset[str]]) -> list[Finding]:
+    """Sides that are not in the script of their language at all: named wrongly, or swapped."""
+    findings = []
+    for side, language, scripts in zip(("source", "target"), (corpus.source, corpus.target), usual, strict=True):
+        wanted = next((script for script, languages in _WRITTEN_IN.items() if language.split("_")[0] in languages.split()), None)
+        if wanted and wanted not in scripts and scripts - {""}:
+            said = f"train: the {side} is called {language}, and is written in {', '.join(sorted(scripts - {''})).capitalize()}"
+            findings.append(Finding(said, "look whether the sides are swapped: recipe.source= and recipe.target="))
+    return findings
 
 
 def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> list[Finding]:

@@ -1,5 +1,6 @@
 """What counts as blank, and what may stand in a line of output."""
 
+import re
 import unicodedata
 
 
@@ -11,3 +12,8 @@ def is_blank(text: str) -> bool:
 def one_line(text: str) -> str:
     """The text with every control character and every line or paragraph separator made a space."""
     return text if text.isprintable() else "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def without_halves(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -24,6 +24,7 @@ _SPACE_MARK, _SPACE_MARK_STAND_IN = "\u2581", "\ue581"
 
 SETTINGS = "tokenizer.json"
 SAMPLE = 1_000_000
+_LARGEST = 64 << 20
 LONGEST = 100_000
 """Characters."""
 
@@ -142,13 +143,21 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """Raises BundleProblem if a file is missing or is not what it should be."""
+        joint = folder / "joint.model"
+        names = (joint, joint) if joint.is_file() else (folder / "source.model", folder / "target.model")
         try:
-            config = build(TokenizerConfig, json.loads((folder / SETTINGS).read_text(encoding="utf-8")), "tokenizer")
-            joint = folder / "joint.model"
-            names = (joint, joint) if joint.is_file() else (folder / "source.model", folder / "target.model")
-            return cls(config, names[0].read_bytes(), names[1].read_bytes())
+            settings = json.loads(_read(folder / SETTINGS))
+            models = [_read(name) for name in names]
+            return cls(build(TokenizerConfig, settings, "tokenizer"), models[0], models[1])
         except (OSError, ValueError, RuntimeError) as error:
-            raise BundleProblem(f"the tokenizer in {folder} cannot be read ({error})", "copy or make it again") from None
+            files = ", ".join(str(name) for name in dict.fromkeys(names))
+            raise BundleProblem(f"the tokenizer cannot be read from {files} ({error})", "copy or make it again") from None
+
+
+def _read(path: Path) -> bytes:
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, no tokenizer has more than {_LARGEST:,}")
+    return path.read_bytes()
 
 
 def normalise(text: str, form: str) -> str:

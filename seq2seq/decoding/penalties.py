@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seq2seq.decoding.stepper import NEVER
 from seq2seq.schema import require
-from seq2seq.symbols import PAD
+from seq2seq.symbols import EOS, PAD
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,5 @@ def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
     earlier = tokens.unfold(2, size, 1)  # (B, K, L - size + 1, size)
     newest = tokens[:, :, None, tokens.size(2) - size + 1 :]
     same = (earlier[..., :-1] == newest).all(dim=-1)
-    # Where nothing is forbidden, PAD is: it never comes anyway.
-    return logits.scatter(2, torch.where(same, earlier[..., -1], PAD), NEVER)
+    # Where nothing is forbidden, PAD is: it never comes anyway. An end is never forbidden.
+    return logits.scatter(2, torch.where(same & (earlier[..., -1] != EOS), earlier[..., -1], PAD), NEVER)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.atomic import replacing_file
+from seq2seq.bundle import write_tensors
 from seq2seq.training.module import TranslationModule, parameter_tensors
 from seq2seq.training.options import Averaging
 
@@ -56,6 +57,10 @@ class MovingAverage(lightning.Callback):
         self._average = list(state_dict["average"])
 
 
+LISTS = 4
+"""A file stays until so many validations in a row have done without it: the run may have to go back to an earlier state."""
+
+
 class Snapshots(lightning.Callback):
     """Keeps the weights of the last or best few validations on disk, for `mean_of`."""
 
@@ -63,6 +68,7 @@ class Snapshots(lightning.Callback):
         self._options, self._folder = options, folder
         self.kept: list[tuple[float, int]] = []
         """(BLEU, step), in the order they were made."""
+        self._lists: list[list[int]] = []
         self.closed = False
         """No more is kept: the mean itself is being validated."""
 
@@ -72,12 +78,14 @@ class Snapshots(lightning.Callback):
             return
         tensors = {name: p.data.contiguous() for name, p in pl_module.model.named_parameters()}
         with replacing_file(self._path(result.step)) as temporary:
-            safetensors.torch.save_file(tensors, temporary)
+            write_tensors(temporary, tensors)
         self.kept.append((result.bleu, result.step))
         if len(self.kept) > self._options.count:
-            gone = self.kept[0] if self._options.kind == "last" else min(self.kept)
-            self.kept.remove(gone)
-            self._path(gone[1]).unlink(missing_ok=True)
+            self.kept.remove(self.kept[0] if self._options.kind == "last" else min(self.kept))
+        self._lists = [*self._lists[-LISTS + 1 :], [step for _, step in self.kept]]
+        wanted = {self._path(step) for steps in self._lists for step in steps}
+        for path in set(self._folder.glob("weights-*.safetensors")) - wanted:
+            path.unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:
         return self._folder / f"weights-{step}.safetensors"
@@ -93,7 +101,8 @@ class Snapshots(lightning.Callback):
             parameter.data.copy_(sums[name] / len(self.kept))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept}
+        return {"kept": self.kept, "lists": self._lists}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.kept = [(float(bleu), int(step)) for bleu, step in state_dict["kept"]]
+        self._lists = [list(map(int, steps)) for steps in state_dict["lists"]]

@@ -4,8 +4,10 @@ A callback with `state_dict` and `load_state_dict` is part of the run's state.
 """
 
 import csv
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ class MetricsFile(lightning.Callback):
         self._rows = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
-        self._failed = False
+        self._failed: set[str] = set()
 
     @property
     def _seconds(self) -> float:
@@ -180,7 +182,7 @@ class MetricsFile(lightning.Callback):
         rows: list[dict[str, str]] = []
         if self._rows and self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))[: self._rows]
+                rows = [row for row in csv.DictReader(file) if list(row) == list(COLUMNS)][: self._rows]
         with replacing_file(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -207,17 +209,26 @@ class MetricsFile(lightning.Callback):
         self._write(trainer, result.step, values)
 
     def _write(self, trainer: lightning.Trainer, step: int, values: dict[str, float]) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=step)
         row = {"step": step, "seconds": round(self._seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}}
+        size = self._path.stat().st_size if self._path.is_file() else 0
         try:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, COLUMNS).writerow(row)
             self._rows += 1
         except OSError as error:
-            if not self._failed:
-                self._say(f"{self._path} cannot be written, going on without: {error}")
-            self._failed = True
+            self._fail(f"{self._path} cannot be written", error)
+            with suppress(OSError):
+                os.truncate(self._path, size)
+        try:
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=step)
+        except Exception as error:  # whatever a logger's service may come up with, it is not worth a run
+            self._fail("a logger fails", error)
+
+    def _fail(self, what: str, error: Exception) -> None:
+        if what not in self._failed:
+            self._say(f"{what}, going on without: {error}")
+        self._failed.add(what)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self._rows, "seconds": self._seconds, "meter": self._meter.state_dict()}

@@ -78,7 +78,7 @@ class Updates:
     stop: int
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         for step in range(self.start, self.stop):

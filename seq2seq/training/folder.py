@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from seq2seq.atomic import write_text
+from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 _FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every")
@@ -92,6 +92,7 @@ class RunFolder:
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {platform.node()}\n")
             lock.flush()
+            remove_leftovers(self.path)
             try:
                 yield
             finally:
@@ -106,6 +107,7 @@ class RunFolder:
         Raises:
             ConfigProblem: a run is here that must not be gone on with: other settings, or `resume` says never.
         """
+        self._check_it_is_ours()
         if resume == "restart" or not self.config.is_file() or not (any(self.states.glob("step-*")) or self.result.is_file()):
             return None
         if resume == "never":
@@ -119,30 +121,45 @@ class RunFolder:
         if not self.result.is_file():
             return None
         outcome = Outcome(**json.loads(self.result.read_text(encoding="utf-8")))
-        # A run that stopped early is complete until it is asked for more steps than before.
-        return outcome if config["trainer"]["max_steps"] <= max(outcome.steps_done, before["trainer"]["max_steps"]) else None
+        # A run that stopped early is complete until it is asked for more steps or more patience than before.
+        now, then = config["trainer"], before["trainer"]
+        asked_again = now["max_steps"] > then["max_steps"] or now["patience"] != then["patience"]
+        return outcome if now["max_steps"] <= outcome.steps_done or not asked_again else None
 
-    def begin(self, config: Mapping[str, Any], identity: Mapping[str, str], anew: bool) -> list[str]:
-        """Write the composed config and what the run works on; first, if the run is to begin `anew`, remove what an earlier
+    def _check_it_is_ours(self) -> None:
+        """Nothing is written over what somebody else put here."""
+        ours = (self.bundle, self.states, self.metrics, self.result, self.config)
+        if not self.identity.is_file() and (there := [path.name for path in ours if path.exists()]):
+            raise ConfigProblem(
+                f"{self.path} is no run folder, and holds {', '.join(there)} already", "choose another run_dir, or move that away"
+            )
+
+    def begin(
+        self, config: Mapping[str, Any], identity: Mapping[str, str], files: Sequence[Mapping[str, Any]], anew: bool
+    ) -> list[str]:
+        """Write the composed config, what the run works on and the files it came from; first, if the run is to begin `anew`, remove what an earlier
         one left. Returns what has changed about the machine since.
 
         Raises:
             ConfigProblem: the states here come from other data or another tokenizer.
         """
-        if anew:
-            shutil.rmtree(self.states, ignore_errors=True)
-            for path in (self.metrics, self.result, self.identity):
-                path.unlink(missing_ok=True)
         changed = []
-        if self.identity.is_file() and any(self.states.glob("step-*")):
-            before = json.loads(self.identity.read_text(encoding="utf-8"))
+        if anew:
+            for state in self.states.glob("step-*"):
+                shutil.rmtree(state)
+            for weights in self.states.glob("weights-*.safetensors"):
+                weights.unlink()
+            self.metrics.unlink(missing_ok=True)
+        elif self.identity.is_file() and any(self.states.glob("step-*")):
+            before = json.loads(self.identity.read_text(encoding="utf-8"))["run"]
             changed = [f"{name} was {before[name]}, is {now}" for name, now in identity.items() if before.get(name, now) != now]
             if grave := [text for text in changed if not text.startswith(MACHINE)]:
                 raise ConfigProblem(
                     f"{self.path} holds a run on something else: {'; '.join(grave)}",
                     "choose another run_dir, or begin this one anew with resume=restart",
                 )
-        write_text(self.identity, json.dumps(dict(identity), indent=2) + "\n")
+        self.result.unlink(missing_ok=True)  # from here on the run is not complete
+        write_text(self.identity, json.dumps({"run": dict(identity), "files": files}, indent=2) + "\n")
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         return [text.removeprefix(MACHINE) for text in changed]
 

@@ -95,14 +95,13 @@ class TranslationModule(lightning.LightningModule):
 
     def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
-        torch.manual_seed(self._seed * 1_000_003 + self.step)
         nll = self._gradients(update)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
         taken = math.isfinite(norm) and math.isfinite(nll)
+        rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         if taken:
-            rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -122,7 +121,9 @@ class TranslationModule(lightning.LightningModule):
             MachineProblem: memory does not suffice for one pair.
         """
         tokens = sum(batch.target_tokens for batch in batches)
+        loss = part = None
         while True:
+            torch.manual_seed(self._seed * 1_000_003 + self.step)
             try:
                 nll = 0.0
                 for batch in batches:
@@ -139,6 +140,7 @@ class TranslationModule(lightning.LightningModule):
                         "a smaller model or model.max_length, or a machine with more memory",
                     ) from None
             # Here, outside of the handler, the tensors that its traceback held are gone.
+            loss = part = None
             self.model.zero_grad(set_to_none=True)
             batches = [half for batch in batches for half in batch.halves()]
 

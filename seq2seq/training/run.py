@@ -14,7 +14,7 @@ from seq2seq.bundle import Bundle, Card
 from seq2seq.errors import DivergedProblem, MachineProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
-from seq2seq.training.averaging import MovingAverage, Snapshots
+from seq2seq.training.averaging import LISTS, MovingAverage, Snapshots
 from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateWhenDue
 from seq2seq.training.data import TranslationData
 from seq2seq.training.folder import MACHINE, Outcome, RunFolder
@@ -46,13 +46,14 @@ def disk_forecast(config: TransformerConfig, averaging: Averaging) -> int:
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in Transformer(config).parameters())
     state = 3 + (averaging.kind == "ema")
-    kept = averaging.count if averaging.kind in ("last", "best") else 0
+    kept = averaging.count + LISTS if averaging.kind in ("last", "best") else 0
     return 4 * parameters * (state * (KEPT + 1) + 2 + kept) + 2**20
 
 
-def check_disk(folder: Path, needed: int) -> None:
+def check_disk(folder: Path, forecast: int) -> None:
     """Raises MachineProblem if a run would fill the disk."""
     free = shutil.disk_usage(folder).free
+    needed = max(0, forecast - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
     if free < 1.2 * needed:
         raise MachineProblem(
             f"the run needs {1.2 * needed / 2**20:,.0f} MiB in {folder}, where {free / 2**20:,.0f} MiB are free",
@@ -139,6 +140,7 @@ class _Run:
                 if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
                     keeper.load_state_dict(kept)
         self.metrics.begin()
+        self.module.train()  # a validation that found a divergence has left it otherwise
 
     def go_on(self) -> Outcome:
         module, data, options = self.module, self.data, self.options
@@ -150,6 +152,8 @@ class _Run:
             trainer.validate(module, data, verbose=False)  # what the process that made the state did not come to
         if not self.best.exhausted:
             trainer.fit(module, data)
+        if module.validated == module.step:
+            self.states.save(module.step, self._state())  # should the run be asked for more steps later
         if self.snapshots:
             self.snapshots.mean_into(module)
             trainer.validate(module, data, verbose=False)
@@ -205,4 +209,5 @@ def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], logge
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        inference_mode=False,  # tensors that validation moves are trained on later
     )

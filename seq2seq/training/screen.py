@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column, Table
 from rich.text import Text
 
+from seq2seq.data.text import one_line
 from seq2seq.training.callbacks import Meter, learning_rate
 from seq2seq.training.module import Validation
 
@@ -85,7 +86,7 @@ class Screen(lightning.Callback):
         )
         self._console.print(row)
         for example in self._examples:
-            self._console.print(f"  [dim]{self._languages[0]:>5}  {escape(example.source)}[/]", highlight=False)
+            self._console.print(f"  [dim]{self._languages[0]:>5}  {escape(one_line(example.source))}[/]", highlight=False)
             self._console.print(
                 f"  [dim]{self._languages[1]:>5}[/]  {escape(result.translations[example.index])}", highlight=False
             )

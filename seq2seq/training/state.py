@@ -5,6 +5,7 @@ one to go on from is found by looking: the newest that is as it was written. The
 read back.
 """
 
+import errno
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from seq2seq import __version__
 from seq2seq.atomic import check_manifest, remove_leftovers, replacing_folder, write_manifest
+from seq2seq.bundle import write_tensors
 from seq2seq.errors import BundleProblem
 
 FORMAT_VERSION = 1
@@ -42,23 +44,30 @@ class States:
         tensors: dict[str, Tensor] = {}
         numbers = _take_tensors(tree, "", tensors)
         with replacing_folder(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary / _TENSORS)
+            write_tensors(temporary / _TENSORS, tensors)
             (temporary / _NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
-        check_manifest(path, _KIND, FORMAT_VERSION)
-        for old in self.steps()[KEPT:]:
+        try:
+            check_manifest(path, _KIND, FORMAT_VERSION)
+        except BundleProblem as problem:
+            raise OSError(errno.EIO, f"what was written cannot be read back: {problem.message}") from None
+        for old in [s for s in self.steps() if s < step][KEPT - 1 :]:
             shutil.rmtree(self._path(old), ignore_errors=True)
 
     def newest(self) -> Any:
-        """The tree of the newest whole state, or None."""
+        """The tree of the newest whole state, or None. Newer ones that are damaged are removed."""
         remove_leftovers(self._folder)
+        damaged: list[Path] = []
         for step in self.steps():
             path = self._path(step)
             try:
                 check_manifest(path, _KIND, FORMAT_VERSION)
             except BundleProblem as problem:
                 self.damaged.append(problem.message)
+                damaged.append(path)
                 continue
+            for useless in damaged:
+                shutil.rmtree(useless, ignore_errors=True)
             numbers = json.loads((path / _NUMBERS).read_text(encoding="utf-8"))
             return _put_tensors(numbers, safetensors.torch.load_file(path / _TENSORS))
         return None
@@ -72,10 +81,6 @@ class States:
         """Remove the states of later steps, unless there is no other."""
         for later in [s for s in self.steps()[:-1] if s > step]:
             shutil.rmtree(self._path(later), ignore_errors=True)
-
-    def clear(self) -> None:
-        for step in self.steps():
-            shutil.rmtree(self._path(step))
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}"

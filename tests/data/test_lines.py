@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.data.lines import read_lines, writing_lines
+from seq2seq.data.lines import read_lines, scan, writing_lines
+from seq2seq.data.packing import PACKINGS, SUFFIXES, Packing
 from seq2seq.errors import DataProblem
 
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)))
 
 
-@given(st.lists(TEXT), st.booleans())
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, lines: list[str], packed: bool) -> None:
-    path = tmp_path_factory.mktemp("lines") / ("x.txt.gz" if packed else "x.txt")
+@given(st.lists(TEXT), st.sampled_from(["", *SUFFIXES]))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, lines: list[str], suffix: str) -> None:
+    path = tmp_path_factory.mktemp("lines") / f"x.txt{suffix}"
     with writing_lines(path) as writer:
         for line in lines:
             writer.write(line)
@@ -55,10 +56,32 @@ def test_utf16_is_recognised(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "x.txt"))
 
 
-def test_a_cut_gzip_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "x.gz").write_bytes(gzip.compress(b"hello\n" * 1000)[:-9])
-    with pytest.raises(DataProblem, match="cut short"):
-        list(read_lines(tmp_path / "x.gz"))
+@pytest.mark.parametrize("packing", PACKINGS, ids=lambda packing: packing.name)
+def test_a_packed_file_that_is_cut_or_spoilt_is_an_error(tmp_path: Path, packing: Packing) -> None:
+    """Wherever it is, in a later member, too."""
+    text = "".join(f"line {i} {i * i}\n" for i in range(20_000)).encode()
+    members = [packing.pack(text[:100_000]), packing.pack(text[100_000:])]
+    path = tmp_path / "x"
+    path.write_bytes(b"".join(members))
+    assert list(read_lines(path)) == text.decode().split("\n")[:-1]
+    for damaged in (
+        members[0][: len(members[0]) // 2],
+        members[0] + members[1][:-3],
+        members[0] + members[1][: len(members[1]) // 2],
+        members[0] + b"not packed at all",
+        members[0] + b"XXXXXXXX" + members[1][8:],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataProblem, match=packing.name):
+            list(read_lines(path))
+
+
+def test_a_scan_counts_and_finds(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\xff\n\xc3\nthree")
+    found = scan(path)
+    assert (found.lines, found.bad_lines, found.carriage_returns) == (4, 2, 1)
+    assert found.bad_bytes == (f"{path}:2:4", f"{path}:3:1")
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ def test_the_hub_recipe_reads_translation_columns_and_text_columns(tmp_path: Pat
         data.to_parquet(str(tmp_path / name / "train.parquet"))
         recipe = Hub("en", "de", str(tmp_path / name), **columns)
         assert pairs_of(recipe, "train") == expected
-        assert recipe.load(("train",)).provenance.notes == ("train: 1 pairs with a blank side dropped",)
+        assert recipe.load(("train",)).provenance.notes == (
+            "train: 1 pairs with a blank side dropped",
+            "train: 1 pairs had a line break inside, made a space",
+        )
     with pytest.raises(DataProblem, match="no column for 'fr'"):
         Hub("en", "fr", str(tmp_path / "nested")).load(("train",))
 

@@ -44,35 +44,35 @@ def test_the_order_is_a_function_of_seed_and_number_alone() -> None:
     assert any(first[n].tolist() != other[n].tolist() for n in range(epoch))
 
 
-@given(LENGTHS, st.sampled_from([(0.3, 1.0), (1.0, 2.5), (2.0, 3.7, 0.1)]), st.integers(20, 200))
+@given(LENGTHS, st.sampled_from([(0.3, 1.0), (1.0, 2.5), (2.0, 3.7, 0.1), (0.001,)]), st.integers(20, 200))
 def test_weights_say_how_often_an_epoch_takes_a_pair(
     lengths: list[tuple[int, int]], kinds: tuple[float, ...], max_tokens: int
 ) -> None:
     array = np.array(lengths, dtype=np.int32)
     weights = np.array([kinds[i % len(kinds)] for i in range(len(lengths))], dtype=np.float32)
-    if np.round(weights.sum()) < 1:
-        return
     batches = BatchPlan(array[:, 0], array[:, 1], BatchConfig(max_tokens), 1, weights)
     for epoch in range(2):
-        numbers = range(epoch * batches.batches_per_epoch, (epoch + 1) * batches.batches_per_epoch)
-        taken = np.bincount(np.concatenate([batches[n] for n in numbers]), minlength=len(lengths))
+        order = batches._epoch(epoch)[0]
+        taken = np.bincount(order, minlength=len(lengths))
         for kind in kinds:
             mine = weights == np.float32(kind)
-            assert abs(taken[mine].sum() - kind * mine.sum()) <= 1
-            assert (taken[mine] >= 0).all()
-        for n in numbers:
+            if mine.any():
+                assert abs(taken[mine].sum() - max(1, kind * mine.sum())) <= 0.5 + 1e-3 * mine.sum()
+                assert set(taken[mine].tolist()) <= {int(kind), int(kind) + 1, 1}
+        for n in range(epoch * batches.batches_per_epoch, (epoch + 1) * batches.batches_per_epoch):
             longest = max(max(lengths[row]) for row in batches[n])
             assert len(batches[n]) * longest <= max_tokens or len(batches[n]) == 1
 
 
 def test_over_epochs_every_pair_gets_its_weight() -> None:
-    lengths = np.full(40, 5, dtype=np.int32)
-    weights = np.where(np.arange(40) < 20, 0.25, 1.5).astype(np.float32)
+    """Even if every pair has a length of its own."""
+    lengths = np.arange(5, 45, dtype=np.int32)
+    weights = np.where(np.arange(40) % 2, 0.25, 1.5).astype(np.float32)
     batches = BatchPlan(lengths, lengths, BatchConfig(50), 1, weights)
     taken = np.zeros(40)
     for n in range(400 * batches.batches_per_epoch):
         np.add.at(taken, batches[n], 1 / 400)
-    assert np.abs(taken - weights).max() < 0.1
+    assert np.abs(taken - weights).max() < 0.15
 
 
 def test_little_padding_on_natural_lengths() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from seq2seq import atomic, stopping
@@ -53,6 +52,14 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def warm_up(work: Callable[[], Any]) -> None:
+    """Work once in this process, so that what is loaded on first use is there for every child."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    work()
+    torch.set_num_threads(threads)
+
+
 class Moments:
     """Counts moments at which a process could die or be refused; at number `at` (from 1) calls `act`.
 
@@ -85,42 +92,39 @@ class Moments:
             self.watch(os, name, after)
         self.watch(atomic, "_exchange", after)
         self._watch_writes()
-        self._watch_tensors()
 
     def _watch_writes(self) -> None:
-        opened, moments = io.open, self
+        opened = io.open
 
         def watched(file: Any, mode: str = "r", *values: Any, **named: Any) -> Any:
             stream = opened(file, mode, *values, **named)
-            if not set(mode) & set("wa+") or not isinstance(file, str | Path) or str(file).startswith("/dev"):
-                return stream
-            write = stream.write
-
-            def written(data: Any) -> Any:
-                moments.pass_one("write")
-                return write(data)
-
-            try:
-                stream.write = written
-            except AttributeError:
-                moments.pass_one("write")
-            return stream
+            changes = set(mode) & set("wa+") and isinstance(file, str | Path) and not str(file).startswith("/dev")
+            return _Written(stream, self) if changes else stream
 
         io.open = watched  # type: ignore[assignment]
 
-    def _watch_tensors(self) -> None:
-        save = safetensors.torch.save_file
 
-        def watched(tensors: Any, path: Any, *values: Any, **named: Any) -> None:
-            save(tensors, path, *values, **named)
-            whole = Path(path).read_bytes()
-            with Path(path).open("wb") as half:
-                half.write(whole[: len(whole) // 2])
-            self.pass_one("tensors")
-            with Path(path).open("wb") as file:
-                file.write(whole)
+class _Written:
+    """A file each of whose writes is two, with a moment before each."""
 
-        safetensors.torch.save_file = watched
+    def __init__(self, stream: Any, moments: Moments) -> None:
+        self._stream, self._moments = stream, moments
+
+    def write(self, data: Any) -> int:
+        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+            self._moments.pass_one("write")
+            self._stream.write(half)
+            self._stream.flush()
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> "_Written":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stream.close()
 
 
 def die(name: str) -> None:

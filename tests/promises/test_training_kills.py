@@ -14,7 +14,7 @@ from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.options import Averaging, TrainerOptions
 from seq2seq.training.state import States
-from tests.promises.children import SOAK, Moments, die, in_child
+from tests.promises.children import SOAK, Moments, die, in_child, warm_up
 from tests.training.small_run import Run
 
 OPTIONS = TrainerOptions(max_steps=12, validate_every=5, save_every=3, log_every=2, accelerator="cpu")
@@ -37,8 +37,8 @@ class Result:
 def train(folder: Path, tokenizer: Tokenizer, kind: str) -> None:
     """Accumulation, drawn subwords, dropout and averages, all at once."""
     run = Run(folder, tokenizer, OPTIONS, KINDS[kind], accumulate=2, sampling=0.2)
-    outcome = run.go()
-    run.folder.finish(outcome)
+    with run.folder.locked():
+        run.folder.finish(run.go())
 
 
 def result_of(folder: Path, tokenizer: Tokenizer, kind: str) -> Result:
@@ -58,6 +58,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def in_peace(kind: str, tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> tuple[Result, int]:
     """The result of a run that nobody disturbs, and how many moments it has."""
     folder = tmp_path_factory.mktemp("peace")
+    warm_up(lambda: train(tmp_path_factory.mktemp("warm"), tokenizer, kind))
 
     def work() -> None:
         moments = watched(Moments())
