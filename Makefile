@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all soak check format clean
 
 demo: .venv/installed ## train on the default recipe, evaluate on unseen examples, translate some
 	$(BIN)/seq2seq-train run_dir=runs/demo $(SETTINGS)
@@ -18,6 +18,9 @@ test: .venv/installed ## the fast tests
 
 test-all: .venv/installed ## the slow ones too
 	$(BIN)/pytest -m ''
+
+soak: .venv/installed ## the long sweeps of tests/promises: kills, refusing disks, damages, hostile text
+	SEQ2SEQ_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/promises
 
 check: .venv/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

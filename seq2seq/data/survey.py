@@ -104,7 +104,7 @@ def _wrong_languages(corpus: Corpus, usual: Sequence[frozenset[str]]) -> list[Fi
     for side, language, scripts in zip(("source", "target"), (corpus.source, corpus.target), usual, strict=True):
         wanted = next((script for script, languages in _WRITTEN_IN.items() if language.split("_")[0] in languages.split()), None)
         if wanted and wanted not in scripts and scripts - {""}:
-            said = f"train: the {side} is called {language}, and is written in {', '.join(sorted(scripts - {''})).capitalize()}"
+            said = f"train: the {side} is called {language}, and is written in {', '.join(sorted(scripts - {''})).capitalize()} script"
             findings.append(Finding(said, "look whether the sides are swapped: recipe.source= and recipe.target="))
     return findings
 

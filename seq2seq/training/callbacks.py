@@ -172,6 +172,7 @@ class MetricsFile(lightning.Callback):
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._failed: set[str] = set()
+        self._waiting: list[dict[str, Any]] = []
 
     @property
     def _seconds(self) -> float:
@@ -209,21 +210,26 @@ class MetricsFile(lightning.Callback):
         self._write(trainer, result.step, values)
 
     def _write(self, trainer: lightning.Trainer, step: int, values: dict[str, float]) -> None:
-        row = {"step": step, "seconds": round(self._seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}}
-        size = self._path.stat().st_size if self._path.is_file() else 0
-        try:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
-            self._rows += 1
-        except OSError as error:
-            self._fail(f"{self._path} cannot be written", error)
-            with suppress(OSError):
-                os.truncate(self._path, size)
+        self._waiting.append({"step": step, "seconds": round(self._seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}})
+        self.flush()
         try:
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=step)
         except Exception as error:  # whatever a logger's service may come up with, it is not worth a run
             self._fail("a logger fails", error)
+
+    def flush(self) -> None:
+        """Write the rows that wait; if that fails, they wait on."""
+        size = self._path.stat().st_size if self._path.is_file() else 0
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerows(self._waiting)
+            self._rows += len(self._waiting)
+            self._waiting = []
+        except OSError as error:
+            self._fail(f"{self._path} cannot be written", error)
+            with suppress(OSError):
+                os.truncate(self._path, size)
 
     def _fail(self, what: str, error: Exception) -> None:
         if what not in self._failed:
@@ -231,10 +237,11 @@ class MetricsFile(lightning.Callback):
         self._failed.add(what)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self._rows, "seconds": self._seconds, "meter": self._meter.state_dict()}
+        return {"rows": self._rows, "waiting": self._waiting, "seconds": self._seconds, "meter": self._meter.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._rows, self._seconds_before = int(state_dict["rows"]), float(state_dict["seconds"])
+        self._waiting = list(state_dict["waiting"])
         self._meter.load_state_dict(state_dict["meter"])
 
 

@@ -157,6 +157,7 @@ class _Run:
         if self.snapshots:
             self.snapshots.mean_into(module)
             trainer.validate(module, data, verbose=False)
+        self.metrics.flush()
         assert self.best.best is not None, "a run ends with a validation"
         return Outcome(*self.best.best, module.step)
 

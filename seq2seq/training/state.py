@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -62,14 +63,15 @@ class States:
             path = self._path(step)
             try:
                 check_manifest(path, _KIND, FORMAT_VERSION)
-            except BundleProblem as problem:
-                self.damaged.append(problem.message)
+                numbers = json.loads((path / _NUMBERS).read_text(encoding="utf-8"))
+                tree = _put_tensors(numbers, safetensors.torch.load_file(path / _TENSORS))
+            except (BundleProblem, safetensors.SafetensorError, ValueError, KeyError) as error:
+                self.damaged.append(f"{path} is damaged ({error})")
                 damaged.append(path)
                 continue
             for useless in damaged:
                 shutil.rmtree(useless, ignore_errors=True)
-            numbers = json.loads((path / _NUMBERS).read_text(encoding="utf-8"))
-            return _put_tensors(numbers, safetensors.torch.load_file(path / _TENSORS))
+            return tree
         return None
 
     def steps(self) -> list[int]:

@@ -146,7 +146,7 @@ def test_other_input_or_settings_are_not_gone_on_with(work: Path, tmp_path: Path
         translate(work, output)
 
     assert in_child(task) == 137
-    lines = sum("lines" in json.loads(line) for line in (tmp_path / "out.txt.journal").read_text().splitlines())
+    lines = sum("lines" in json.loads(line) for line in (tmp_path / "out.txt.journal").read_text().split("\n")[:-1])
     assert lines >= 1
     with pytest.raises(Problem, match="go on with resume=true"):
         translate(work, output)
