@@ -155,6 +155,11 @@ class Journal:
         self._close()
 
 
+def is_complete(file: Path) -> bool:
+    """Whether a file has its final name and no journal any more."""
+    return file.exists() and not file.with_name(f"{file.name}.journal").exists()
+
+
 def _record(line: str) -> bytes:
     return line.encode("utf-8", "surrogatepass") + b"\n"
 

@@ -7,8 +7,10 @@ import torch
 from seq2seq.atomic import write_manifest
 from seq2seq.bundle import Bundle, BundleConfig, Card
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.decoding.beam import BeamSearch
 from seq2seq.errors import BundleProblem
 from seq2seq.model.transformer import Transformer
+from seq2seq.translator import Translator
 from tests.conftest import small_config
 
 
@@ -154,3 +156,11 @@ def test_saving_over_a_bundle_leaves_no_litter(folder: Path, random_model: Trans
         "weights.safetensors",
     ]
     assert [p.name for p in folder.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("release", sorted(Path(__file__).parent.joinpath("frozen").iterdir()), ids=lambda path: path.name)
+def test_bundles_of_earlier_releases_are_read_and_say_the_same(release: Path) -> None:
+    """Made with tools/freeze.py. Formats that were once released are read for ever."""
+    expected = json.loads((release / "expected.json").read_text())
+    translator = Translator(Bundle.load(release / "bundle"), BeamSearch(4))
+    assert translator.translate(list(expected)) == list(expected.values())

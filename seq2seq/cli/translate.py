@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from seq2seq.cli.command import Command
 from seq2seq.errors import ConfigProblem, FlaggedProblem, MachineProblem, machine_problem
-from seq2seq.journal import Journal
+from seq2seq.journal import Journal, is_complete
 from seq2seq.schema import require
 from seq2seq.stopping import Stopped
 
@@ -145,6 +145,9 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     report = Path(job.report or f"{output}{_REPORT}")
     pack, pack_report = packing_for(output), packing_for(report)
     settings = {"bundle": sha256(manifest_of(Path(str(job.bundle)))), "decoding": config["decoding"], "format": job.format}
+    if job.resume and is_complete(output):
+        print(f"{output} is already complete", file=sys.stderr)
+        return Counter()
     try:
         with Journal([output, report], settings, job.resume, job.overwrite) as journal:
             journal.pass_over(lines)

@@ -162,3 +162,5 @@ def test_other_input_or_settings_are_not_gone_on_with(work: Path, tmp_path: Path
         translate(work, output, resume=True)
     translate(work, output, overwrite=True)
     assert output.read_bytes() == (work / "peace" / "out.txt").read_bytes()
+    translate(work, output, resume=True)  # there is nothing left to do
+    assert output.read_bytes() == (work / "peace" / "out.txt").read_bytes()
