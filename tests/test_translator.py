@@ -1,14 +1,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
+from seq2seq.decoding.stepper import Hypothesis
 from seq2seq.model.transformer import Transformer
-from seq2seq.translator import Translator
+from seq2seq.translator import Translator, loops
 from tests.conftest import counting_pairs
 
 SHORT = BeamSearch(3, lengths=LengthLimits(1, 3))
@@ -94,3 +96,72 @@ def test_the_model_is_left_in_the_mode_it_was_in(bundle: Bundle) -> None:
     Translator(bundle, SHORT).translate(["one"])
     assert bundle.model.training
     bundle.model.eval()
+
+
+def test_where_memory_is_short_batches_are_halved(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one line; only a line that is too much by itself is given up, and said."""
+    lines = [s for s, _ in counting_pairs(20)] + ["one " * 40]
+    expected = Translator(bundle, SHORT).translate(lines)
+    search = BeamSearch.__call__
+
+    def short_of_memory(self: BeamSearch, model: object, source: torch.Tensor) -> object:
+        if source.size(0) > 3 or source.size(1) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return search(self, model, source)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BeamSearch, "__call__", short_of_memory)
+    found = list(Translator(bundle, SHORT).stream(lines))
+    assert [translation.text for translation in found] == [*expected[:-1], ""]
+    assert ["MEMORY" in translation.codes for translation in found] == [False] * 20 + [True]
+
+
+def test_other_errors_of_torch_are_not_taken_for_memory(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(BeamSearch, "__call__", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        Translator(bundle, SHORT).translate(["one"])
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "endless"),
+    [
+        ([5] * 7, [9] * 7, False),
+        ([5] * 8, [9, 8, 7], True),
+        ([5, 6] * 8, [9] * 7, False),
+        ([5, 6] * 8, [9, 8, 7, 6], True),
+        ([5, 6, 7, 8] * 8, list(range(9, 30)), True),
+        ([4, *[5, 6, 7] * 8, 4], list(range(9, 30)), True),
+        ([5] * 9, [9] * 9, False),
+        (list(range(4, 45)), [9, 8], True),
+        (list(range(4, 44)), [9, 8], False),
+        ([], [], False),
+    ],
+)
+def test_what_repeats_itself_without_end(target: list[int], source: list[int], endless: bool) -> None:
+    """Eight times over, and more than the source does: eight zeros for eight zeros are none."""
+    if target == [5, 6] * 8 and not endless:
+        source = [9, 8] * 8
+    assert loops(target, source) == endless
+
+
+def test_an_endless_translation_is_made_again_without_repeats(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def repeating(self: BeamSearch, model: object, source: torch.Tensor) -> list[list[Hypothesis]]:
+        asked.append(self.no_repeats)
+        tokens = [270, 271] * 20 if not self.no_repeats else [270, 271, 272]
+        return [[Hypothesis(tokens, -1.0, -1.0)] for _ in range(source.size(0))]
+
+    monkeypatch.setattr(BeamSearch, "__call__", repeating)
+    found = list(Translator(bundle, SHORT).stream(["one", "two three"]))
+    assert asked == [0, 3, 3]
+    assert all(translation.codes == ("LOOP",) for translation in found)
+    assert {translation.text for translation in found} == set(bundle.tokenizer.decode_target([[270, 271, 272]]))
+
+
+def test_bytes_that_are_no_text_are_flagged(translator: Translator) -> None:
+    lines = ["one \ufffd two", "one \ud800 two", "one\x00two", "one"]
+    codes = [{"BAD_UTF8", "CONTROL"} & set(translation.codes) for translation in translator.stream(lines)]
+    assert codes == [{"BAD_UTF8"}, {"BAD_UTF8"}, {"CONTROL"}, set()]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
+from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Search, Stepper
 from seq2seq.errors import ConfigProblem
 from seq2seq.model.transformer import Transformer
@@ -88,6 +89,29 @@ def test_a_wide_beam_is_exhaustive_search(seed: int, kind: str, alpha: float, n_
         expected = all_translations(model, row, penalty, longest=4)[:n_best]
         assert [tuple(h.tokens) for h in found] == [tokens for _, tokens in expected]
         assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+
+
+def repeats(tokens: tuple[int, ...], size: int) -> bool:
+    spans = [tokens[i : i + size] for i in range(len(tokens) - size + 1)]
+    return len(set(spans)) < len(spans)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
+def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, size: int) -> None:
+    model, penalty, source = Toy(seed), LengthPenalty("none"), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])
+    search = BeamSearch(120, 3, penalty, LengthLimits(0, 4), no_repeats=size)
+    for row, found in zip(source.tolist(), search(model, source), strict=True):
+        expected = [tokens for _, tokens in all_translations(model, row, penalty, longest=4) if not repeats(tokens, size)]
+        assert [tuple(h.tokens) for h in found] == expected[:3]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
+def test_samples_without_repeats(seed: int, size: int) -> None:
+    search = Sampling(2, lengths=LengthLimits(0, 12), no_repeats=size, seed=seed)
+    for found in search(Toy(seed), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])):
+        assert not any(repeats(tuple(hypothesis.tokens), size) for hypothesis in found)
 
 
 @settings(max_examples=40, deadline=None)
