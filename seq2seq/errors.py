@@ -6,6 +6,7 @@ of a command as two lines, `error: …` and `fix: …`, and ends with its exit c
 
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -88,6 +89,9 @@ def guard() -> Iterator[None]:
     Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised.
     """
     stopping.watch()
+    for stream in (sys.stdout, sys.stderr):  # whatever the locale: text is UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         yield
         sys.stdout.flush()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seq2seq.cli.command import Command
 from seq2seq.cli.train import COMMAND as TRAIN
 from seq2seq.cli.train import TrainJob
+from seq2seq.data.download import go_offline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +45,8 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     from seq2seq.training.run import disk_forecast
 
     console = Console(soft_wrap=True, highlight=False)
+    if job.offline:
+        go_offline()
     try:
         corpus = job.recipe.load(("train", "validation", "test"))
     except ConfigProblem:
@@ -81,12 +84,13 @@ def _show_splits(console: "Console", splits: "Any") -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("split", "pairs", "source characters", "target characters"):
-        table.add_column(heading, justify="right" if heading == "pairs" else "left")
+    for heading in ("split", "pairs", "source", "target"):
+        table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for split in splits:
-        lengths = [f"median {median:,}, 95 % up to {high:,}, longest {most:,}" for median, high, most in split.lengths]
+        lengths = [" / ".join(f"{length:,}" for length in side) for side in split.lengths]
         table.add_row(split.name, f"{split.pairs:,}", *lengths)
     console.print(table)
+    console.print("[dim]source and target in characters: median / 95 of 100 / longest[/]")
 
 
 def _show_machine(console: "Console", forecast: int, free: int) -> None:

@@ -43,6 +43,7 @@ class EvaluateJob:
     bootstrap: int
     batch_size: int
     device: str
+    offline: bool
     recipe: Any = None
 
     def __post_init__(self) -> None:
@@ -73,6 +74,7 @@ class TestSet:
 def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     """Score, print the table, write results.json."""
     from seq2seq.atomic import write_text
+    from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
     from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
 
@@ -89,6 +91,8 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     for name in (job.source, job.reference, job.hypothesis):
         if name and output.absolute() == Path(name).absolute():
             raise ConfigProblem(f"output would take the place of {name}", "choose another output")
+    if job.offline:
+        go_offline()
     translator = _translator(job)
     test_set = _recipe_split(job, translator) if job.recipe is not None else _files(job, translator)
     tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize

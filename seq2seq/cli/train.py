@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
@@ -58,6 +59,7 @@ class TrainJob:
     resume: Literal["auto", "never", "restart"]
     tokenize: str
     strict: bool
+    offline: bool
 
     def __post_init__(self) -> None:
         chosen = ("recipe", "schedule", "decoding", "logger")
@@ -101,6 +103,8 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
     """The text and its tokenizer. Nothing slow to import is needed for that, so what is wrong with the data is said soon."""
     from seq2seq.data.tokenizer import Tokenizer
 
+    if job.offline:
+        go_offline()
     splits = ("train", "validation", "test") if job.filters.decontaminate else ("train", "validation")
     corpus: Corpus = job.recipe.load(splits)
     held_out = held_out_sources(data for split, data in corpus.splits.items() if split != "train")

@@ -31,6 +31,11 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "0") not in ("", "0") for name in ("SEQ2SEQ_OFFLINE", "HF_HUB_OFFLINE"))
 
 
+def go_offline() -> None:
+    """From now on nothing is asked of the network, by us or by the hub's library."""
+    os.environ["SEQ2SEQ_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file that is the same for everybody, as its SHA-256 says."""
@@ -53,7 +58,7 @@ class RemoteFile:
             return path
         if is_offline():
             raise MachineProblem(
-                f"{self.url} is not in the cache, and SEQ2SEQ_OFFLINE is set", f"allow the network, {_OTHERWISE}"
+                f"{self.url} is not in the cache, and offline=true or SEQ2SEQ_OFFLINE is set", f"allow the network, {_OTHERWISE}"
             )
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")

@@ -244,6 +244,26 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, check=True)
 
 
+@pytest.mark.parametrize("name", ["train", "doctor"])
+def test_any_locale_and_time_zone_will_do(trained: Path, tmp_path: Path, name: str) -> None:
+    """Umlauts in data, on the screen and in the bundle."""
+    environment = {"LC_ALL": "C", "TZ": "Pacific/Apia", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    corpus = trained / "corpus"
+    arguments = ["recipe=files", f"recipe.train={corpus}/train", f"recipe.validation={corpus}/val", "run_dir=runs/x", *SMALL]
+    done = command(name, *arguments, folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    if name == "train":
+        here = Bundle.load(tmp_path / "runs" / "x" / "bundle").model.state_dict()
+        there = Bundle.load(trained / "runs" / "mine" / "bundle").model.state_dict()
+        assert here.keys() == there.keys()
+
+
+def test_offline_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    done = command("train", "recipe=multi30k", "offline=true", folder=tmp_path)
+    assert done.returncode == 5
+    assert b"offline=true" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_million_lines_in_little_memory(tmp_path: Path, tokenizer: Tokenizer, random_model: Transformer) -> None:
     """As many lines out as in, and not more memory for a million lines than for a tenth of them."""

@@ -81,3 +81,18 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
 
     assert score(5, 2) == pytest.approx(score(33, 30), abs=1e-4)
     assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-3)
+
+
+def test_rotation_is_by_the_sines_and_cosines_of_the_paper() -> None:
+    """Su et al. (2021), equation 34, feature by feature."""
+    x, positions = torch.randn(2, 3, 5, 8), torch.arange(5)
+    turned = RotaryPositions(64, 8)(positions)(x)
+    for pair in range(4):
+        angle = positions.double() * 10000.0 ** (-2 * pair / 8)
+        first, second = x[..., 2 * pair].double(), x[..., 2 * pair + 1].double()
+        torch.testing.assert_close(
+            turned[..., 2 * pair].double(), first * angle.cos() - second * angle.sin(), atol=1e-6, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            turned[..., 2 * pair + 1].double(), second * angle.cos() + first * angle.sin(), atol=1e-6, rtol=1e-5
+        )
