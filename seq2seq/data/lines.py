@@ -86,15 +86,21 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
     """The records of a binary stream.
 
     Raises:
-        DataProblem: it looks like UTF-16, in which every second byte of a plain text is zero.
+        DataProblem: it looks like UTF-16.
     """
     for number, record in enumerate(stream, start=1):
         if number == 1:
-            marked = record.startswith((b"\xff\xfe", b"\xfe\xff"))
-            if marked or (len(record) >= 4 and max(record[0::2].count(0), record[1::2].count(0)) * 4 > len(record)):
+            if record.startswith((b"\xff\xfe", b"\xfe\xff")) or _every_second_is_zero(record):
                 raise DataProblem(f"{name} looks like UTF-16, expected UTF-8", f"iconv -f UTF-16 -t UTF-8 {name} > {name}.utf8")
             record = record.removeprefix(_BYTE_ORDER_MARK)
         yield record.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _every_second_is_zero(record: bytes) -> bool:
+    """And none of the others: a few NULs in a text are no UTF-16."""
+    record = record.removesuffix(b"\n")[:4096]
+    even, odd = record[0::2], record[1::2]
+    return len(record) >= 8 and ((not any(even) and all(odd)) or (not any(odd) and all(even)))
 
 
 def read_lines(path: Path, replace_bad: bool = False) -> Iterator[str]:

@@ -50,10 +50,16 @@ def test_bad_bytes_are_named_or_replaced(tmp_path: Path) -> None:
     assert list(read_lines(path, replace_bad=True)) == ["good", "b\ufffdd"]
 
 
-def test_utf16_is_recognised(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_bytes("hello".encode("utf-16"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_recognised(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "x.txt").write_bytes("hello\nthere\n".encode(encoding))
     with pytest.raises(DataProblem, match="UTF-16"):
         list(read_lines(tmp_path / "x.txt"))
+
+
+def test_nuls_are_no_utf16(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"\x000\x00\n\x00\x00\x00\x00\x00\x00\x00\x00\nab\x00")
+    assert list(read_lines(tmp_path / "x.txt")) == ["\x000\x00", "\x00" * 8, "ab\x00"]
 
 
 @pytest.mark.parametrize("packing", PACKINGS, ids=lambda packing: packing.name)
