@@ -1054,4 +1054,5 @@ def test_bad_input(row: Callable[[Desk], None], desk: Desk) -> None:
 def test_errors_come_soon() -> None:
     if len(REFUSED_IN) < 20:
         pytest.skip("too few commands to judge by")
+    print(f"\n{len(REFUSED_IN)} errors, median {statistics.median(REFUSED_IN):.2f} s, longest {max(REFUSED_IN):.2f} s")
     assert statistics.median(REFUSED_IN) < 3.0, sorted(REFUSED_IN)
