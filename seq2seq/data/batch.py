@@ -4,6 +4,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seq2seq.data.download import cache_folder
 from seq2seq.symbols import BOS, PAD
 
 Ids = npt.NDArray[np.int32]
@@ -58,15 +60,24 @@ class Batch:
 
 
 class TokenRows:
-    """Many rows of token ids in one flat array, two bytes an id where the vocabulary allows."""
+    """Many rows of token ids in one flat array, two bytes an id where the vocabulary allows. A long one lies in a file without a name,
+    of which the system holds in memory what it likes."""
 
     def __init__(self, rows: Iterable[Sequence[int]], vocab_size: int = 1 << 31) -> None:
-        flat = array("H" if vocab_size <= 1 << 16 else "i")
-        lengths = array("i")
+        kind, dtype = ("H", np.uint16) if vocab_size <= 1 << 16 else ("i", np.int32)
+        flat, lengths = array(kind), array("i")
+        file: Any = None
         for row in rows:
             flat.extend(row)
             lengths.append(len(row))
-        self.ids: npt.NDArray[Any] = np.frombuffer(flat, dtype=np.uint16 if flat.typecode == "H" else np.int32)
+            if len(flat) >= _IN_MEMORY:
+                file = file or _nameless_file()
+                flat.tofile(file)
+                flat = array(kind)
+        if file is not None:
+            flat.tofile(file)
+            file.flush()
+        self.ids: npt.NDArray[Any] = np.frombuffer(flat, dtype) if file is None else np.memmap(file, dtype, mode="r")
         self.lengths: Ids = np.frombuffer(lengths, dtype=np.int32)
         self._ends = np.cumsum(self.lengths, dtype=np.int64)
 
@@ -76,6 +87,16 @@ class TokenRows:
     def __getitem__(self, row: int) -> npt.NDArray[Any]:
         end = self._ends[row]
         return self.ids[end - self.lengths[row] : end]
+
+
+_IN_MEMORY = 1 << 25
+"""Ids."""
+
+
+def _nameless_file() -> Any:
+    folder = cache_folder("corpora")
+    folder.mkdir(parents=True, exist_ok=True)
+    return TemporaryFile(dir=folder)
 
 
 @dataclass(frozen=True)

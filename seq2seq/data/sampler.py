@@ -62,9 +62,10 @@ class BatchPlan:
         jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
         self._bucket = np.empty(len(order), dtype=np.int32)
         self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
-        self._max_tokens, self._widths = config.max_tokens, np.maximum(source, target)
+        widths = np.maximum(source, target)
         self._weights = weights if weights is not None and (weights != 1).any() else None
-        self._starts = _cut(self._widths[order], config.max_tokens)
+        self._max_tokens, self._widths = config.max_tokens, widths if self._weights is not None else None
+        self._starts = _cut(widths[order], config.max_tokens)
         self.batches_per_epoch = len(self._starts) - 1
         if self._weights is not None:
             self.batches_per_epoch = len(self._weighted_epoch(0)[1]) - 1
@@ -102,6 +103,7 @@ class BatchPlan:
     def _weighted_epoch(self, epoch: int) -> tuple[Indices, Indices]:
         """Each pair as often as the whole part of its weight says, and as many more, drawn anew, as the rest of the weights comes to."""
         assert self._weights is not None
+        assert self._widths is not None
         draw = np.random.default_rng((self._seed, epoch, 1))
         taken = []
         for weight in np.unique(self._weights):

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seq2seq.data import batch
 from seq2seq.data.batch import TokenPairs, TokenRows
 from seq2seq.data.sampler import BatchConfig, BatchPlan
 from seq2seq.errors import ConfigProblem
@@ -85,21 +86,31 @@ def test_little_padding_on_natural_lengths() -> None:
 
 def test_a_batch_shifts_the_target_by_one() -> None:
     pairs = TokenPairs(TokenRows([[7, EOS], [8, 9, EOS]]), TokenRows([[5, 6, EOS], [4, EOS]]))
-    batch = pairs.batch([0, 1])
-    assert batch.source.tolist() == [[7, EOS, PAD], [8, 9, EOS]]
-    assert batch.target_input.tolist() == [[BOS, 5, 6], [BOS, 4, PAD]]
-    assert batch.target_output.tolist() == [[5, 6, EOS], [4, EOS, PAD]]
-    assert (batch.source_tokens, batch.target_tokens) == (5, 5)
-    assert batch.to("cpu").source.dtype == torch.long
+    made = pairs.batch([0, 1])
+    assert made.source.tolist() == [[7, EOS, PAD], [8, 9, EOS]]
+    assert made.target_input.tolist() == [[BOS, 5, 6], [BOS, 4, PAD]]
+    assert made.target_output.tolist() == [[5, 6, EOS], [4, EOS, PAD]]
+    assert (made.source_tokens, made.target_tokens) == (5, 5)
+    assert made.to("cpu").source.dtype == torch.long
 
 
 def test_a_batch_in_halves_is_the_same_pairs() -> None:
     rows = [[7, EOS], [8, 9, EOS], [6, EOS]]
-    batch = TokenPairs(TokenRows(rows), TokenRows(rows)).batch([0, 1, 2])
-    halves = batch.halves()
+    halves = TokenPairs(TokenRows(rows), TokenRows(rows)).batch([0, 1, 2]).halves()
     assert [half.source.tolist() for half in halves] == [[[7, EOS, PAD], [8, 9, EOS]], [[6, EOS, PAD]]]
     assert [(half.source_tokens, half.target_tokens) for half in halves] == [(5, 5), (2, 2)]
     assert len(halves[1].halves()) == 1
+
+
+@pytest.mark.parametrize("vocab_size", [300, 100_000])
+def test_many_ids_lie_in_a_file_and_read_the_same(monkeypatch: pytest.MonkeyPatch, vocab_size: int) -> None:
+    rows = [[*range(4, 5 + i % 9), 299, EOS] for i in range(100)]
+    in_memory = TokenRows(rows, vocab_size)
+    monkeypatch.setattr(batch, "_IN_MEMORY", 50)
+    on_disk = TokenRows(rows, vocab_size)
+    assert isinstance(on_disk.ids, np.memmap)
+    assert [row.tolist() for row in map(on_disk.__getitem__, range(100))] == rows
+    assert TokenPairs(on_disk, on_disk).sha256() == TokenPairs(in_memory, in_memory).sha256()
 
 
 def test_a_row_without_tokens_is_no_batch() -> None:
