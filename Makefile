@@ -13,11 +13,14 @@ demo: .venv/installed ## train on the default recipe, evaluate on unseen example
 	$(BIN)/seq2seq-translate bundle=runs/demo/bundle input=runs/demo/in.txt output=runs/demo/out.txt overwrite=true
 	@paste runs/demo/in.txt runs/demo/out.txt
 
+# As many at a time as there are cores, each on one thread: most of them wait for a command to start.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
 test: .venv/installed ## the fast tests
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: .venv/installed ## the slow ones too
-	$(BIN)/pytest -m ''
+	$(PYTEST) -m ''
 
 soak: .venv/installed ## the long sweeps of tests/promises: kills, refusing disks, damages, hostile text
 	SEQ2SEQ_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/promises
