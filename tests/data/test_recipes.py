@@ -5,6 +5,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seq2seq.recipes.cldr import Cldr
@@ -187,3 +188,20 @@ def test_tatoeba_reads_the_archive_of_opus(tmp_path: Path) -> None:
     corpus = Tatoeba("en", "de", held_out=10)._from_archive(archive, ("train", "validation", "test"))
     rows = {pair for data in corpus.splits.values() for pair in zip(data["source"], data["target"], strict=True)}
     assert rows == {(f"e{i}", f"d{i}") for i in range(50)}
+
+
+def test_corpora_are_mixed_by_weight_or_temperature(tmp_path: Path) -> None:
+    for name, count in (("large", 81), ("small", 9), ("val", 2)):
+        write_corpus(tmp_path, name, [(f"{name} {i}", f"{name} {i}") for i in range(count)])
+    paths = [str(tmp_path / "large"), str(tmp_path / "small")]
+
+    def weights(**settings: Any) -> set[tuple[str, float]]:
+        data = Files("en", "de", train=paths, validation=str(tmp_path / "val"), **settings).load(("train",)).splits["train"]
+        return {(text.split()[0], round(weight, 4)) for text, weight in zip(data["source"], data["weight"], strict=True)}
+
+    assert weights(weights=[0.5, 2.5]) == {("large", 0.5), ("small", 2.5)}
+    assert weights(temperature=2.0) == {("large", 1.0), ("small", 3.0)}  # shares as the roots of 81 and 9
+    plain = Files("en", "de", train=paths, validation=str(tmp_path / "val")).load(("train",)).splits["train"]
+    assert plain.column_names == ["source", "target"]
+    with pytest.raises(ConfigProblem, match="1 weights for 2"):
+        Files("en", "de", train=paths, weights=[1.0])
