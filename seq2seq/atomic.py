@@ -1,6 +1,6 @@
 """Floor 0: a file or folder under its final name is complete.
 
-Write under a temporary name beside it, fsync, rename once. Nothing else in the project renames. A folder can carry a
+Write under a temporary name beside it, fsync, rename once. A folder can carry a
 manifest, which is written last and tells whether what is there is what was written.
 """
 
@@ -25,7 +25,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What a file holds, or which names a folder has, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,9 +41,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     temporary = temporary_name(path)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,13 +58,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for entry in sorted(temporary.rglob("*")):
-            _sync(entry)
-        _sync(temporary)
+            sync(entry)
+        sync(temporary)
         if path.exists():
             _exchange(temporary, path)  # what was there is now under the temporary name
         else:
             os.rename(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

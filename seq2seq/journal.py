@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
+from seq2seq.atomic import sync
 from seq2seq.errors import ConfigProblem, DataProblem
 
 
@@ -135,9 +136,7 @@ class Journal:
         self._close()
         for partial, final in reversed(list(zip(self._partials, self._files, strict=True))):
             os.replace(partial, final)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        sync(self._path.parent)
         self._path.unlink()
 
     def _note(self, entry: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from seq2seq.bundle import Bundle
 from seq2seq.data.batch import pad
 from seq2seq.data.splitting import split_to_fit
-from seq2seq.data.text import is_blank, one_line
+from seq2seq.data.text import is_blank, one_line, without_halves
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
 from seq2seq.errors import ConfigProblem, MachineProblem, is_out_of_memory
@@ -241,4 +241,4 @@ def _most_repeats(tokens: Sequence[int]) -> int:
 
 def _has_bad_bytes(line: str) -> bool:
     """U+FFFD, which the reader puts in the place of such bytes, or half of a surrogate pair, which is no character."""
-    return "\ufffd" in line or any("\ud800" <= c <= "\udfff" for c in line)
+    return "\ufffd" in without_halves(line)

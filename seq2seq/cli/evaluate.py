@@ -133,12 +133,11 @@ def _recipe_split(job: EvaluateJob, translator: "Translator | None") -> TestSet:
 
 def _files(job: EvaluateJob, translator: "Translator | None") -> TestSet:
     from seq2seq.data.lines import read_lines
+    from seq2seq.data.packing import unpacked_name
     from seq2seq.data.parallel import parallel_pairs
 
     reference = Path(str(job.reference))
-    language = (
-        translator.bundle.config.target if translator else Path(reference.name.removesuffix(".gz")).suffix.removeprefix(".")
-    )
+    language = translator.bundle.config.target if translator else unpacked_name(reference).suffix.removeprefix(".")
     if job.source:
         pairs = list(parallel_pairs(Path(job.source), reference))
         return TestSet(reference.name, [source for source, _ in pairs], [target for _, target in pairs], language)

@@ -50,6 +50,12 @@ class TranslateJob:
     resume: bool
     strict: bool
 
+    @property
+    def report_path(self) -> Path | None:
+        """Where the report goes; a stream has none unless it is asked for."""
+        name = self.report or (f"{self.output}.report.jsonl" if self.output else None)
+        return Path(name) if name else None
+
     def __post_init__(self) -> None:
         require(
             (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
@@ -86,11 +92,8 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     if flagged and job.strict:
         raise FlaggedProblem(
             f"{sum(flagged.values()):,} remarks on lines, and strict=true",
-            f"read {job.report or (job.output and f'{job.output}{_REPORT}') or 'the counts above'}; all lines are translated",
+            f"read {job.report_path or 'the counts above'}; all lines are translated",
         )
-
-
-_REPORT = ".report.jsonl"
 
 
 def _standard_input() -> BufferedReader:
@@ -142,7 +145,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     from seq2seq.data.packing import packing_for
 
     output = Path(str(job.output))
-    report = Path(job.report or f"{output}{_REPORT}")
+    report = cast(Path, job.report_path)
     pack, pack_report = packing_for(output), packing_for(report)
     settings = {"bundle": sha256(manifest_of(Path(str(job.bundle)))), "decoding": config["decoding"], "format": job.format}
     if job.resume and is_complete(output):
@@ -217,8 +220,8 @@ def _scan(job: TranslateJob) -> int | None:
 def _check(job: TranslateJob) -> None:
     if job.bundle is None:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
-    report = job.report or (f"{job.output}{_REPORT}" if job.output else None)
-    if report and job.output and Path(report).absolute() == Path(job.output).absolute():
+    report = job.report_path
+    if report and job.output and report.absolute() == Path(job.output).absolute():
         raise ConfigProblem(f"output and report are the same file, {report}", "choose another report")
     for path in (job.output, report):
         if path and Path(path).exists():

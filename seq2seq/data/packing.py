@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,7 +125,7 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def unpacked(raw: BufferedReader, name: str) -> Iterator[IO[bytes]]:
+def unpacked(raw: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
     """The bytes of an open stream, unpacked if it begins as packed ones do.
 
     Raises:

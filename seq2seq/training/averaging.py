@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.atomic import replacing_file
-from seq2seq.bundle import write_tensors
+from seq2seq.bundle import own_tensors, write_tensors
 from seq2seq.training.module import TranslationModule, parameter_tensors
 from seq2seq.training.options import Averaging
 
@@ -76,9 +76,8 @@ class Snapshots(lightning.Callback):
         result = pl_module.validation
         if self.closed:
             return
-        tensors = {name: p.data.contiguous() for name, p in pl_module.model.named_parameters()}
         with replacing_file(self._path(result.step)) as temporary:
-            write_tensors(temporary, tensors)
+            write_tensors(temporary, own_tensors(pl_module.model))
         self.kept.append((result.bleu, result.step))
         if len(self.kept) > self._options.count:
             self.kept.remove(self.kept[0] if self._options.kind == "last" else min(self.kept))

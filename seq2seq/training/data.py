@@ -1,7 +1,7 @@
 """The corpus as batches for Lightning, in an order that depends on (seed, step) alone."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,15 @@ from seq2seq.errors import DataProblem
 
 def tokenise(corpus: Corpus, split: str, tokenizer: Tokenizer) -> TokenPairs:
     """A split as token ids."""
-    data = corpus.splits[split]
-    sources = (row for block in data.iter(batch_size=10_000) for row in tokenizer.encode_source(block["source"]))
-    targets = (row for block in data.iter(batch_size=10_000) for row in tokenizer.encode_target(block["target"]))
-    return TokenPairs(TokenRows(sources, tokenizer.source_vocab_size), TokenRows(targets, tokenizer.target_vocab_size))
+
+    def rows(column: str, encode: Callable[[Sequence[str]], list[list[int]]]) -> Iterator[list[int]]:
+        for block in corpus.splits[split].select_columns(column).iter(batch_size=10_000):
+            yield from encode(block[column])
+
+    return TokenPairs(
+        TokenRows(rows("source", tokenizer.encode_source), tokenizer.source_vocab_size),
+        TokenRows(rows("target", tokenizer.encode_target), tokenizer.target_vocab_size),
+    )
 
 
 def weights_of(data: Any) -> npt.NDArray[np.float32] | None:

@@ -91,7 +91,7 @@ class States:
 def _take_tensors(tree: Any, name: str, taken: dict[str, Tensor]) -> Any:
     """The tree with each tensor moved to `taken` and its name left in its place."""
     if isinstance(tree, Tensor):
-        taken[name] = tree.detach().cpu().contiguous().clone()
+        taken[name] = tree.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(tree, dict):
         return {key: _take_tensors(value, f"{name}/{key}", taken) for key, value in tree.items()}

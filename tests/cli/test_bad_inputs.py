@@ -710,8 +710,7 @@ def row36_a_newer_format(desk: Desk) -> None:
 def row36_older_formats(desk: Desk) -> None:
     bundles = sorted(manifest.parent for manifest in FROZEN.glob("**/manifest.json"))
     bundles = [folder for folder in bundles if (folder / "config.json").is_file()]
-    if not bundles:
-        pytest.skip("no bundle has been frozen yet")
+    assert bundles, "every release freezes one: tools/freeze.py"
     for bundle in bundles:
         done = command("translate", f"bundle={bundle}", *SHORT, folder=desk.folder, given=b"one two\n\n")
         assert done.returncode == 0, done.stderr.decode()
@@ -1051,8 +1050,12 @@ def test_bad_input(row: Callable[[Desk], None], desk: Desk) -> None:
     row(desk)
 
 
-def test_errors_come_soon() -> None:
-    if len(REFUSED_IN) < 20:
-        pytest.skip("too few commands to judge by")
+@pytest.mark.parametrize("name", ["train", "doctor", "evaluate", "translate"])
+def test_errors_come_soon(tmp_path: Path, name: str) -> None:
+    """Judged by commands of each kind, and by whatever else was refused in this process."""
+    missing = ["recipe=files", "recipe.train=nowhere/train", "recipe.validation=nowhere/val"]
+    bundle = ["bundle=nowhere"] if name in ("evaluate", "translate") else missing
+    for arguments in (bundle, ["+nonsense=1"], ["nonsense"]):
+        assert 2 <= command(name, *arguments, folder=tmp_path).returncode <= 6
     print(f"\n{len(REFUSED_IN)} errors, median {statistics.median(REFUSED_IN):.2f} s, longest {max(REFUSED_IN):.2f} s")
     assert statistics.median(REFUSED_IN) < 3.0, sorted(REFUSED_IN)
