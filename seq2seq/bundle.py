@@ -9,6 +9,7 @@
 Nothing in it is code, and nothing in it chooses a class: plain data is checked by dataclasses, tensors by name and shape.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -71,6 +72,13 @@ class Bundle:
             (temporary / _CARD).write_text(_render_card(self, card or Card()), encoding="utf-8")
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
             _keep_what_is_not_ours(folder, temporary)
+
+    def fingerprint(self) -> str:
+        """What tells this model from others: SHA-256 of its settings, tokenizer and weights."""
+        digest = hashlib.sha256(json.dumps(plain(self.config), sort_keys=True).encode() + self.tokenizer.fingerprint().encode())
+        for name, tensor in sorted(own_tensors(self.model).items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, folder: str | Path) -> "Bundle":

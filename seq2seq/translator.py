@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from seq2seq.bundle import Bundle
-from seq2seq.data.batch import pad
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import is_blank, one_line, without_halves
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
-from seq2seq.errors import ConfigProblem, MachineProblem, is_out_of_memory
+from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.inference.engine import Engine, Native, TorchEngine
 
 
 def find_device(name: str) -> torch.device:
@@ -80,31 +80,41 @@ _NO_REPEATS = 3
 class Translator:
     """Translates text with one model and one search. Make one with `Translator.load("runs/demo/bundle")`."""
 
-    def __init__(self, bundle: Bundle, search: Any = None, batch_size: int = 64, batch_tokens: int = 4096) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        search: Any = None,
+        batch_size: int = 64,
+        batch_tokens: int = 4096,
+        engine: Engine | None = None,
+    ) -> None:
         """
         Args:
             search: a `Search`; unset: beam search with its defaults.
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most this many source tokens, padding counted.
+            engine: what searches; unset: the bundle's model as it is, which may be in training.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
-        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self.engine = engine or TorchEngine(bundle.model, batch_size, batch_tokens)
         self.search = replace(search or BeamSearch(), max_target_length=self.model.config.max_length - 1)
         self._between_parts = "" if bundle.config.target.split("_")[0] in _NO_SPACES else " "
 
     @classmethod
-    def load(cls, bundle: str | Path, search: Any = None, device: str = "auto", batch_size: int = 64) -> "Translator":
+    def load(
+        cls, bundle: str | Path, search: Any = None, device: str = "auto", batch_size: int = 64, engine: Any = None
+    ) -> "Translator":
         """A translator from a bundle.
 
         Args:
             device: a torch device, or `auto`: a GPU where there is one.
+            engine: settings that make an engine, `Native` if unset.
 
         Raises:
             BundleProblem: the bundle is missing or damaged.
         """
         loaded = Bundle.load(bundle)
-        loaded.model.to(find_device(device))
-        return cls(loaded, search, batch_size)
+        return cls(loaded, search, batch_size, engine=(engine or Native()).make(loaded, find_device(device), batch_size))
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line."""
@@ -146,43 +156,13 @@ class Translator:
         return [ids for ids in self.tokenizer.encode_source(texts) if len(ids) > 1]
 
     def _search(self, parts: Sequence[list[int]]) -> "list[_Found]":
-        """What search finds for each part, in batches of parts of nearly one length."""
-        was_training = self.model.training
-        self.model.eval()
-        found = [_Found([]) for _ in parts]
-        for batch in self._batches([len(ids) for ids in parts]):
-            for i, hypotheses in zip(batch, self._hypotheses(self.search, [parts[i] for i in batch]), strict=True):
-                found[i] = _Found(hypotheses)
+        """What search finds for each part."""
+        found = [_Found(hypotheses) for hypotheses in self.engine.search(self.search, parts)]
         looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i])]
-        for i in looping:  # seldom, so one by one
-            careful = replace(self.search, no_repeats=_NO_REPEATS)
-            found[i] = _Found(self._hypotheses(careful, [parts[i]])[0], looped=True)
-        self.model.train(was_training)
+        careful = replace(self.search, no_repeats=_NO_REPEATS)
+        for i, hypotheses in zip(looping, self.engine.search(careful, [parts[i] for i in looping]), strict=True):
+            found[i] = _Found(hypotheses, looped=True)
         return found
-
-    def _hypotheses(self, search: Any, parts: list[list[int]]) -> list[list[Hypothesis]]:
-        """Hypotheses of each part of one batch, which is halved where memory is short; of a part that is still too much, none."""
-        try:
-            found: list[list[Hypothesis]] = search(self.model, pad(parts).to(next(self.model.parameters()).device))
-            return found
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Here, outside of the handler, the tensors that its traceback held are gone.
-        if len(parts) == 1:
-            return [[]]
-        middle = len(parts) // 2
-        return self._hypotheses(search, parts[:middle]) + self._hypotheses(search, parts[middle:])
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        batch: list[int] = []
-        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-            if batch and (len(batch) == self.batch_size or (len(batch) + 1) * lengths[batch[0]] > self.batch_tokens):
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
 
     def _join(self, line: str, parts: "Sequence[_Found]") -> Translation:
         """The parts of one line -> its translation. A line in several parts has as many candidates as its poorest part."""

@@ -9,6 +9,7 @@ from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Hypothesis
+from seq2seq.inference.engine import TorchEngine
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator, loops
 from tests.conftest import counting_pairs
@@ -102,14 +103,14 @@ def test_where_memory_is_short_batches_are_halved(bundle: Bundle, monkeypatch: p
     """Down to one line; only a line that is too much by itself is given up, and said."""
     lines = [s for s, _ in counting_pairs(20)] + ["one " * 40]
     expected = Translator(bundle, SHORT).translate(lines)
-    search = BeamSearch.__call__
+    start = Transformer.start
 
-    def short_of_memory(self: BeamSearch, model: object, source: torch.Tensor) -> object:
+    def short_of_memory(self: Transformer, source: torch.Tensor, hypotheses: int) -> object:
         if source.size(0) > 3 or source.size(1) > 30:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return search(self, model, source)  # type: ignore[arg-type]
+        return start(self, source, hypotheses)
 
-    monkeypatch.setattr(BeamSearch, "__call__", short_of_memory)
+    monkeypatch.setattr(Transformer, "start", short_of_memory)
     found = list(Translator(bundle, SHORT).stream(lines))
     assert [translation.text for translation in found] == [*expected[:-1], ""]
     assert ["MEMORY" in translation.codes for translation in found] == [False] * 20 + [True]
@@ -119,7 +120,7 @@ def test_other_errors_of_torch_are_not_taken_for_memory(bundle: Bundle, monkeypa
     def broken(*_: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(BeamSearch, "__call__", broken)
+    monkeypatch.setattr(Transformer, "start", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         Translator(bundle, SHORT).translate(["one"])
 
@@ -149,14 +150,14 @@ def test_what_repeats_itself_without_end(target: list[int], source: list[int], e
 def test_an_endless_translation_is_made_again_without_repeats(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def repeating(self: BeamSearch, model: object, source: torch.Tensor) -> list[list[Hypothesis]]:
-        asked.append(self.no_repeats)
-        tokens = [270, 271] * 20 if not self.no_repeats else [270, 271, 272]
-        return [[Hypothesis(tokens, -1.0, -1.0)] for _ in range(source.size(0))]
+    def repeating(self: TorchEngine, search: BeamSearch, sources: list[list[int]]) -> list[list[Hypothesis]]:
+        asked.append(search.no_repeats)
+        tokens = [270, 271] * 20 if not search.no_repeats else [270, 271, 272]
+        return [[Hypothesis(tokens, -1.0, -1.0)] for _ in sources]
 
-    monkeypatch.setattr(BeamSearch, "__call__", repeating)
+    monkeypatch.setattr(TorchEngine, "search", repeating)
     found = list(Translator(bundle, SHORT).stream(["one", "two three"]))
-    assert asked == [0, 3, 3]
+    assert asked == [0, 3]
     assert all(translation.codes == ("LOOP",) for translation in found)
     assert {translation.text for translation in found} == set(bundle.tokenizer.decode_target([[270, 271, 272]]))
 

@@ -22,7 +22,7 @@ COMMAND = Command(
         "seq2seq-evaluate bundle=runs/mine/bundle source=test.en reference=test.de decoding.beam_size=5",
         "seq2seq-evaluate hypothesis=out.de reference=test.de tokenize=13a",
     ),
-    ("recipe", "decoding"),
+    ("recipe", "decoding", "engine"),
 )
 
 
@@ -31,6 +31,7 @@ class EvaluateJob:
     """conf/evaluate.yaml."""
 
     decoding: Any
+    engine: Any
     bundle: str | None
     split: Literal["train", "validation", "test"]
     source: str | None
@@ -117,7 +118,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
 def _translator(job: EvaluateJob) -> "Translator | None":
     from seq2seq.translator import Translator
 
-    return Translator.load(job.bundle, job.decoding, job.device, job.batch_size) if job.bundle else None
+    return Translator.load(job.bundle, job.decoding, job.device, job.batch_size, job.engine) if job.bundle else None
 
 
 def _recipe_split(job: EvaluateJob, translator: "Translator | None") -> TestSet:

@@ -30,7 +30,7 @@ COMMAND = Command(
         "seq2seq-translate bundle=runs/m30k/bundle input=in.txt output=out.txt decoding=beam decoding.beam_size=5",
         "seq2seq-translate bundle=runs/m30k/bundle input=in.txt.gz output=out.jsonl format=jsonl decoding.n_best=4",
     ),
-    ("decoding",),
+    ("decoding", "engine"),
 )
 
 
@@ -39,6 +39,7 @@ class TranslateJob:
     """conf/translate.yaml."""
 
     decoding: Any
+    engine: Any
     bundle: str | None
     input: str | None
     output: str | None
@@ -114,7 +115,7 @@ def _lines_of_standard_input() -> Iterator[str]:
 def _translator(job: TranslateJob) -> "Translator":
     from seq2seq.translator import Translator
 
-    return Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size)
+    return Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size, job.engine)
 
 
 def _translate_stream(job: TranslateJob, lines: Iterator[str], count: int | None) -> Counter[str]:

@@ -78,6 +78,13 @@ class Tokenizer:
     def target_vocab_size(self) -> int:
         return int(self._target.get_piece_size())
 
+    def source_pieces(self) -> list[str]:
+        """The text of each source token, by id."""
+        return [self._source.id_to_piece(i) for i in range(self.source_vocab_size)]
+
+    def target_pieces(self) -> list[str]:
+        return [self._target.id_to_piece(i) for i in range(self.target_vocab_size)]
+
     def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
         return self._encode(self._source, texts)
 

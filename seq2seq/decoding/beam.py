@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, forbid_repeats
-from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
+from seq2seq.decoding.best import best_continuations
+from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, allow, forbid_repeats, log_softmax
+from seq2seq.decoding.stepper import NEVER, Hypothesis
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
 
@@ -15,9 +17,10 @@ from seq2seq.symbols import BOS, EOS, PAD
 class BeamSearch:
     """Keeps the `beam_size` most probable hypotheses of each sentence (section 6.1: 4, with a length penalty of 0.6).
 
-    A finished hypothesis keeps its place in the beam, so the unfinished ones share what is left. A sentence is done
-    when its beam is full of finished hypotheses, or as soon as no unfinished one can still enter its `n_best`: log-probability
-    only falls, so a hypothesis can never score more than it would if it ended at the greatest length without losing any.
+    A hypothesis is finished when its end is among the `beam_size` best continuations of its sentence; the unfinished
+    ones go on, as many as before. A sentence is done when `beam_size` are finished, or as soon as no unfinished one can still
+    enter its `n_best`: log-probability only falls, so a hypothesis can never score more than it would if it ended at the
+    greatest length without losing any.
     """
 
     beam_size: int = 4
@@ -36,157 +39,109 @@ class BeamSearch:
             (1 <= self.n_best <= self.beam_size, f"n_best is {self.n_best}, it must be from 1 to beam_size ({self.beam_size})"),
         )
 
-    @torch.inference_mode()
-    def __call__(self, model: Stepper[S], source: Tensor) -> list[list[Hypothesis]]:
-        """See `Search`. source (B, S)."""
-        beam = _Beam(self, source)
-        state = model.start(source)
-        state = state.select(beam.first_rows())
-        while True:
-            logits, state = model.step(beam.last_tokens(), state)
-            rows = beam.advance(logits)
-            beam.retire_done_sentences()
-            if beam.empty:
-                return beam.results
-            if (kept := beam.rows_to_keep(rows)) is not None:
-                state = state.select(kept)
+    @property
+    def hypotheses(self) -> int:
+        return self.beam_size
+
+    def begin(self, source: Tensor) -> "Beam":
+        """See `Search`."""
+        B, K, device = source.size(0), self.beam_size, source.device
+        least, most = self.lengths(source, self.max_target_length)
+        return Beam(
+            self,
+            least=least,
+            most=most,
+            length=torch.zeros(B, dtype=torch.long, device=device),
+            scores=torch.zeros(B, 1, device=device),
+            tokens=torch.full((B, 1, 1), BOS, device=device),
+            finished_scores=torch.full((B, K), NEVER, device=device),
+            finished_log_probabilities=torch.full((B, K), NEVER, device=device),
+            finished_tokens=torch.full((B, K, 1), PAD, device=device),
+        )
 
 
-class _Beam:
-    """The hypotheses of the sentences still being searched: B of them, K slots each.
+@dataclass
+class Beam:
+    """The hypotheses of B sentences: K unfinished ones of each (at the start 1), and the best K finished ones.
 
-    A slot is live, or dead: score -inf, because a finished hypothesis has taken its place. Finished hypotheses are
-    kept beside, best first, K slots likewise.
+    Attributes:
+        least, most: (B), how many tokens a translation may have.
+        length: (B), how many the unfinished ones have.
+        scores: (B, K), their log-probabilities; -inf where there is no hypothesis.
+        tokens: (B, K, L), the newest last; before BOS comes PAD.
+        finished_scores: (B, K), best first, what hypotheses are ranked by; -inf where there is none.
+        finished_log_probabilities: (B, K).
+        finished_tokens: (B, K, L), without EOS.
     """
 
-    def __init__(self, search: BeamSearch, source: Tensor) -> None:
-        self.search, self.device = search, source.device
-        B, K = source.size(0), search.beam_size
-        self.least, self.most = search.lengths(source, search.max_target_length)
-        self.earliest_end = int(self.most.min())
-        self.unspeakable = torch.tensor(UNSPEAKABLE, device=self.device)
-        self.results: list[list[Hypothesis]] = [[] for _ in range(B)]
-        self.sentences = torch.arange(B, device=self.device)
-        self.length = 0
-        """Tokens of every live hypothesis, without BOS."""
-        self.scores = torch.full((B, K), NEVER, device=self.device)
-        self.scores[:, 0] = 0.0
-        self.tokens = torch.full((B, K, 1), BOS, device=self.device)
-        self.finished_scores = torch.full((B, K), NEVER, device=self.device)
-        self.finished_log_probabilities = torch.full((B, K), NEVER, device=self.device)
-        self.finished_tokens = torch.full((B, K, 1), PAD, device=self.device)
-        self.finished_count = torch.zeros(B, dtype=torch.long, device=self.device)
-        self._kept: Tensor | None = None
+    search: BeamSearch
+    least: Tensor
+    most: Tensor
+    length: Tensor
+    scores: Tensor
+    tokens: Tensor
+    finished_scores: Tensor
+    finished_log_probabilities: Tensor
+    finished_tokens: Tensor
 
-    @property
-    def empty(self) -> bool:
-        return self.sentences.numel() == 0
-
-    def first_rows(self) -> Tensor:
-        """One row a sentence becomes K."""
-        return torch.arange(self.scores.size(0), device=self.device)[:, None].expand(-1, self.search.beam_size)
-
-    def last_tokens(self) -> Tensor:
+    def newest(self) -> Tensor:
         return self.tokens[:, :, -1]
 
     def advance(self, logits: Tensor) -> Tensor:
-        """Extend every hypothesis by its best tokens, keep the best of a sentence: logits (B, K, V) -> rows (B, K),
-        the old row that each new slot goes on from."""
-        B, K = self.scores.shape
-        candidates, tokens, parents = self._candidates(logits)
-        places = torch.arange(K, device=self.device)
-        taken = (places < (K - self.finished_count)[:, None]) & (candidates > NEVER)
+        """Extend every hypothesis by every token and keep the best of each sentence: logits (B, K, V) -> rows (B, K)."""
+        K, slots = self.search.beam_size, self.scores.size(1)
+        totals, tokens, parents = self._continuations(logits)
         ends = tokens == EOS
-        grown = torch.cat(
-            (self.tokens.gather(1, parents[:, :, None].expand(-1, -1, self.tokens.size(2))), tokens[:, :, None]), dim=2
-        )
-        self.length += 1
-        self._finish(candidates.masked_fill(~(taken & ends), NEVER), grown)
-        self.scores = candidates.masked_fill(~taken | ends, NEVER)
-        self.tokens = grown
-        return torch.arange(B, device=self.device)[:, None] * K + parents
+        self._finish(totals[:, :K].masked_fill(~ends[:, :K], NEVER), parents[:, :K])
+        self.scores, best = totals.masked_fill(ends, NEVER).topk(K, dim=1)
+        tokens, parents = tokens.gather(1, best), parents.gather(1, best)
+        self.tokens = torch.cat((_of_slots(self.tokens, parents), tokens[:, :, None]), dim=2)
+        self.length = self.length + 1
+        return torch.arange(parents.size(0), device=parents.device)[:, None] * slots + parents
 
-    def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The K best continuations of each sentence: log-probabilities, tokens and parent slots, each (B, K).
-
-        The best few of each hypothesis's raw logits hold the best K of the sentence, so that of the whole vocabulary
-        only a log-sum-exp and a top-k are taken: enough of them that K remain when the unspeakable ones are gone.
-        """
-        K = self.search.beam_size
-        logits = logits.float()
-        log_total = logits.logsumexp(dim=-1, keepdim=True)
+    def _continuations(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best of each sentence, enough that K do not end: log-probabilities, tokens and parent slots, each (B, 2K)."""
+        log_probs = allow(log_softmax(logits), self.length, self.least, self.most)
         if self.search.no_repeats:
-            logits = forbid_repeats(logits, self.tokens[:, :, 1:], self.search.no_repeats)
-        best, tokens = logits.topk(min(K + len(UNSPEAKABLE) + 1, logits.size(-1)), dim=-1)
-        too_early = (self.length < self.least)[:, None, None]
-        allowed = ~torch.isin(tokens, self.unspeakable) & ~((tokens == EOS) & too_early)
-        best = best.masked_fill(~allowed, NEVER)
-        if self.length >= self.earliest_end:
-            must_end = (self.length >= self.most)[:, None, None]
-            only_end = torch.full_like(best, NEVER)
-            only_end[:, :, 0] = logits[:, :, EOS]
-            best, tokens = torch.where(must_end, only_end, best), tokens.masked_fill(must_end, EOS)
-        totals = (self.scores[:, :, None] + (best - log_total)).flatten(1)
-        best, places = totals.topk(K, dim=1)
-        return best, tokens.flatten(1).gather(1, places), places // tokens.size(2)
+            log_probs = forbid_repeats(log_probs, self.tokens, self.search.no_repeats)
+        return best_continuations(log_probs, self.scores, 2 * self.search.beam_size)
 
-    def _finish(self, log_probabilities: Tensor, tokens: Tensor) -> None:
-        """Put newly finished hypotheses (others are -inf) among the finished, best first. Their length counts EOS."""
-        K = self.search.beam_size
-        penalty = self.search.length_penalty(torch.tensor(self.length, device=self.device))
-        scores = torch.cat((self.finished_scores, log_probabilities / penalty), dim=1)
-        self.finished_scores, order = scores.topk(K, dim=1)
-        self.finished_log_probabilities = torch.cat((self.finished_log_probabilities, log_probabilities), dim=1).gather(1, order)
-        grown = torch.cat((self.finished_tokens, torch.full_like(self.finished_tokens[:, :, :1], PAD)), dim=2)
-        self.finished_tokens = torch.cat((grown, tokens), dim=1).gather(1, order[:, :, None].expand(-1, -1, tokens.size(2)))
-        self.finished_count = (self.finished_scores > NEVER).sum(dim=1)
-
-    def _is_done(self) -> Tensor:
-        """(B): no live hypothesis is left, or none can enter the n best any more."""
-        best_live = self.scores.max(dim=1).values
-        bound = best_live / self.search.length_penalty(self.most + 1)
-        return (best_live == NEVER) | (self.finished_scores[:, self.search.n_best - 1] >= bound)
-
-    def retire_done_sentences(self) -> None:
-        """Move sentences that are done to the results and out of the beam."""
-        done = self._is_done()
-        self._kept = None
-        if not bool(done.any()):
+    def _finish(self, log_probabilities: Tensor, parents: Tensor) -> None:
+        """Put hypotheses that end now (others are -inf) among the finished, best first. Their length counts EOS."""
+        if not bool((log_probabilities > NEVER).any()):
             return
-        for b in done.nonzero().flatten().tolist():
-            self.results[int(self.sentences[b])] = self._hypotheses(b)
-        kept = (~done).nonzero().flatten()
-        for name in (
-            "least",
-            "most",
-            "sentences",
-            "scores",
-            "tokens",
-            "finished_scores",
-            "finished_log_probabilities",
-            "finished_tokens",
-            "finished_count",
-        ):
-            setattr(self, name, getattr(self, name).index_select(0, kept))
-        self._kept = kept
+        scores = log_probabilities / self.search.length_penalty(self.length + 1)[:, None]
+        self.finished_scores, order = torch.cat((self.finished_scores, scores), dim=1).topk(scores.size(1), dim=1)
+        self.finished_log_probabilities = torch.cat((self.finished_log_probabilities, log_probabilities), dim=1).gather(1, order)
+        earlier = F.pad(self.finished_tokens, (self.tokens.size(2) - self.finished_tokens.size(2), 0), value=PAD)
+        self.finished_tokens = _of_slots(torch.cat((earlier, _of_slots(self.tokens, parents)), dim=1), order)
 
-    def rows_to_keep(self, rows: Tensor) -> Tensor | None:
-        """The rows the model's state must go on with; None when they are the ones it has."""
-        if self._kept is not None:
-            return rows.index_select(0, self._kept)
-        return rows if self.search.beam_size > 1 else None
+    def done(self) -> Tensor:
+        """(B): as many as the beam is wide are finished, or no unfinished one can enter the n best any more."""
+        bound = self.scores[:, 0] / self.search.length_penalty(self.most + 1)
+        return (self.finished_scores[:, -1] > NEVER) | (self.finished_scores[:, self.search.n_best - 1] >= bound)
 
-    def _hypotheses(self, b: int) -> list[Hypothesis]:
-        most = int(self.most[b])
-        rows = zip(
-            self.finished_scores[b].tolist(),
-            self.finished_log_probabilities[b].tolist(),
-            self.finished_tokens[b].tolist(),
-            strict=True,
-        )
-        found: list[Hypothesis] = []
-        for score, log_probability, row in rows:
-            if score > NEVER and len(found) < self.search.n_best:
-                tokens = [t for t in row if t not in (PAD, BOS, EOS)]
-                found.append(Hypothesis(tokens, score, log_probability, capped=len(tokens) >= most))
-        return found
+    def results(self, sentences: list[int]) -> list[list[Hypothesis]]:
+        """The n best of each."""
+        most, n = self.most.tolist(), self.search.n_best
+        kept = torch.tensor(sentences, device=self.most.device)
+        columns = (self.finished_scores, self.finished_log_probabilities, self.finished_tokens)
+        found = zip(sentences, *(x.index_select(0, kept)[:, :n].tolist() for x in columns), strict=True)
+        return [
+            [
+                _hypothesis(score, log_probability, tokens, most[b])
+                for score, log_probability, tokens in zip(*rows, strict=True)
+                if score > NEVER
+            ]
+            for b, *rows in found
+        ]
+
+
+def _of_slots(tokens: Tensor, slots: Tensor) -> Tensor:
+    """(B, K, L) and (B, K') -> (B, K', L)."""
+    return tokens.gather(1, slots[:, :, None].expand(-1, -1, tokens.size(2)))
+
+
+def _hypothesis(score: float, log_probability: float, row: list[int], most: int) -> Hypothesis:
+    tokens = [token for token in row if token not in (PAD, BOS)]
+    return Hypothesis(tokens, score, log_probability, capped=len(tokens) >= most)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.stepper import NEVER
+from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE
 from seq2seq.schema import require
 from seq2seq.symbols import EOS, PAD
 
@@ -72,12 +72,36 @@ class LengthLimits:
         return least.minimum(most), most
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """log softmax over the last axis, in float32, in the place of the logits: on a CPU making room for as many numbers again
+    takes longer than computing them."""
+    logits = logits.float()
+    return torch.ops.aten._log_softmax.out(logits, -1, False, out=logits)  # type: ignore[no-any-return]
+
+
+def allow(log_probs: Tensor, length: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """What may come next: never a special token, EOS not before the least length, and only EOS at the most. In place.
+
+    Args:
+        log_probs: (B, K, V).
+        length, least, most: (B).
+    """
+    log_probs[:, :, list(UNSPEAKABLE)] = NEVER
+    log_probs[:, :, EOS] = log_probs[:, :, EOS].masked_fill((length < least)[:, None], NEVER)
+    must_end = length >= most
+    if bool(must_end.any()):
+        ends = log_probs[:, :, EOS].clone()
+        log_probs.masked_fill_(must_end[:, None, None], NEVER)
+        log_probs[:, :, EOS] = ends
+    return log_probs
+
+
 def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
     """Make impossible what would complete a sequence of `size` tokens that a hypothesis has already.
 
     Args:
         logits: (B, K, V) of the next token.
-        tokens: (B, K, L) so far, without BOS.
+        tokens: (B, K, L) so far, the newest last.
     """
     if tokens.size(2) < size:
         return logits

@@ -7,8 +7,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.penalties import LengthLimits, forbid_repeats
-from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Hypothesis, S, Stepper
+from seq2seq.decoding.penalties import LengthLimits, allow, forbid_repeats
+from seq2seq.decoding.stepper import NEVER, Hypothesis
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
 
@@ -42,41 +42,35 @@ class Sampling:
             (0 < self.top_p <= 1, f"top_p is {self.top_p}, it must be above 0 and at most 1"),
         )
 
-    @torch.inference_mode()
-    def __call__(self, model: Stepper[S], source: Tensor) -> list[list[Hypothesis]]:
-        """See `Search`. source (B, S)."""
-        B, K, device = source.size(0), self.n_best, source.device
+    @property
+    def hypotheses(self) -> int:
+        return self.n_best
+
+    def begin(self, source: Tensor) -> "Samples":
+        """See `Search`."""
+        B, device = source.size(0), source.device
         least, most = self.lengths(source, self.max_target_length)
-        draws = self._draws(source, int(most.max()) + 1).to(device)
-        state = model.start(source).select(torch.arange(B, device=device)[:, None].expand(-1, K))
-        tokens = torch.full((B, K, 1), BOS, device=device)
-        log_probabilities = torch.zeros(B, K, device=device)
-        ended = torch.zeros(B, K, dtype=torch.bool, device=device)
-        for length in range(draws.size(2)):
-            logits, state = model.step(tokens[:, :, -1], state)
-            log_probs = logits.float().log_softmax(dim=-1)
-            allowed = self._allow(log_probs, length, least, most)
-            if self.no_repeats:
-                allowed = forbid_repeats(allowed, tokens[:, :, 1:], self.no_repeats)
-            chosen = self._draw(allowed, draws[:, :, length])
-            gained = log_probs.gather(2, chosen[:, :, None]).squeeze(2)
-            log_probabilities = log_probabilities + gained.masked_fill(ended, 0.0)
-            tokens = torch.cat((tokens, chosen.masked_fill(ended, PAD)[:, :, None]), dim=2)
-            ended = ended | (chosen == EOS)
-            if bool(ended.all()):
-                break
-        return [self._ranked(t, p, m) for t, p, m in zip(tokens.tolist(), log_probabilities.tolist(), most.tolist(), strict=True)]
+        return Samples(
+            self,
+            least=least,
+            most=most,
+            length=torch.zeros(B, dtype=torch.long, device=device),
+            draws=self._draws(source, int(most.max()) + 1).to(device),
+            tokens=torch.full((B, 1, 1), BOS, device=device),
+            log_probabilities=torch.zeros(B, 1, device=device),
+            ended=torch.zeros(B, 1, dtype=torch.bool, device=device),
+        )
 
-    def _allow(self, log_probs: Tensor, length: int, least: Tensor, most: Tensor) -> Tensor:
-        """What may come next: never a special token, EOS not too early, and only EOS at the greatest length."""
-        allowed = log_probs.clone()
-        allowed[:, :, list(UNSPEAKABLE)] = NEVER
-        allowed[:, :, EOS] = allowed[:, :, EOS].masked_fill((length < least)[:, None], NEVER)
-        only_end = torch.full_like(allowed[:1, :1], NEVER)
-        only_end[:, :, EOS] = 0.0
-        return torch.where((length >= most)[:, None, None], only_end, allowed)
+    def _draws(self, source: Tensor, length: int) -> Tensor:
+        """(B, K, length) uniform numbers, the first one last; each row from a generator seeded by the seed and the sentence's tokens."""
+        rows = []
+        for row in source.tolist():
+            generator = torch.Generator().manual_seed(_hash(self.seed, [t for t in row if t != PAD]))
+            # Drawn position by position, so that a longer limit only adds numbers to come later.
+            rows.append(torch.rand(length, self.n_best, generator=generator).T)
+        return torch.stack(rows).flip(2)
 
-    def _draw(self, allowed: Tensor, draws: Tensor) -> Tensor:
+    def draw(self, allowed: Tensor, draws: Tensor) -> Tensor:
         """Invert the cumulative distribution at `draws` (B, K), uniform in [0, 1): allowed (B, K, V) -> tokens (B, K)."""
         ranked, tokens = (allowed / self.temperature).sort(dim=-1, descending=True)
         if self.top_k is not None:
@@ -89,22 +83,67 @@ class Sampling:
         last_possible = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
         return tokens.gather(2, place.minimum(last_possible)).squeeze(2)
 
-    def _draws(self, source: Tensor, length: int) -> Tensor:
-        """(B, K, length) uniform numbers, each row from a generator seeded by the seed and the sentence's tokens."""
-        rows = []
-        for row in source.tolist():
-            generator = torch.Generator().manual_seed(_hash(self.seed, [t for t in row if t != PAD]))
-            # Drawn position by position, so that a longer limit only adds numbers at the end.
-            rows.append(torch.rand(length, self.n_best, generator=generator).T)
-        return torch.stack(rows)
 
-    @staticmethod
-    def _ranked(rows: list[list[int]], log_probabilities: list[float], most: int) -> list[Hypothesis]:
+@dataclass
+class Samples:
+    """The translations of B sentences as far as they are drawn, K of each.
+
+    Attributes:
+        least, most: (B), how many tokens a translation may have.
+        length: (B), how many tokens have been drawn.
+        draws: (B, K, L), a random number for every token, the first one last.
+        tokens: (B, K, L), the newest last; before BOS and after EOS comes PAD.
+        log_probabilities: (B, K).
+        ended: (B, K).
+    """
+
+    search: Sampling
+    least: Tensor
+    most: Tensor
+    length: Tensor
+    draws: Tensor
+    tokens: Tensor
+    log_probabilities: Tensor
+    ended: Tensor
+
+    def newest(self) -> Tensor:
+        return self.tokens[:, :, -1]
+
+    def advance(self, logits: Tensor) -> Tensor:
+        """Draw a token for every translation: logits (B, K, V) -> rows (B, K). At first every one goes on from the only row."""
+        B, K = logits.size(0), self.search.n_best
+        rows = torch.arange(B * K, device=logits.device).view(B, K) // (K // logits.size(1))
+        if logits.size(1) < K:
+            logits, self.tokens = logits.expand(-1, K, -1), self.tokens.expand(-1, K, -1)
+            self.log_probabilities, self.ended = self.log_probabilities.expand(-1, K), self.ended.expand(-1, K)
+        log_probs = logits.float().log_softmax(dim=-1)
+        allowed = allow(log_probs.clone(), self.length, self.least, self.most)
+        if self.search.no_repeats:
+            allowed = forbid_repeats(allowed, self.tokens, self.search.no_repeats)
+        place = (self.draws.size(2) - 1 - self.length).clamp(min=0)
+        draws = self.draws.gather(2, place[:, None, None].expand(-1, K, -1)).squeeze(2)
+        chosen = self.search.draw(allowed, draws)
+        gained = log_probs.gather(2, chosen[:, :, None]).squeeze(2)
+        self.log_probabilities = self.log_probabilities + gained.masked_fill(self.ended, 0.0)
+        self.tokens = torch.cat((self.tokens, chosen.masked_fill(self.ended, PAD)[:, :, None]), dim=2)
+        self.ended = self.ended | (chosen == EOS)
+        self.length = self.length + 1
+        return rows
+
+    def done(self) -> Tensor:
+        """(B): all have ended."""
+        return self.ended.all(dim=1)
+
+    def results(self, sentences: list[int]) -> list[list[Hypothesis]]:
+        """What was drawn for each, the most probable first."""
         found = []
-        for row, log_probability in zip(rows, log_probabilities, strict=True):
-            tokens = [t for t in row if t not in (PAD, BOS, EOS)]
-            found.append(Hypothesis(tokens, log_probability, log_probability, capped=len(tokens) >= most))
-        return sorted(found, key=lambda hypothesis: -hypothesis.score)
+        for b in sentences:
+            most, rows = int(self.most[b]), []
+            for row, log_probability in zip(self.tokens[b].tolist(), self.log_probabilities[b].tolist(), strict=True):
+                tokens = [t for t in row if t not in (PAD, BOS, EOS)]
+                rows.append(Hypothesis(tokens, log_probability, log_probability, capped=len(tokens) >= most))
+            found.append(sorted(rows, key=lambda hypothesis: -hypothesis.score))
+        return found
 
 
 def _hash(seed: int, tokens: Sequence[int]) -> int:

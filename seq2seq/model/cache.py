@@ -1,8 +1,12 @@
 """What the decoder keeps between steps: keys and values, owned by the caller and passed to every step.
 
-A sentence may have several hypotheses (K of them). Each has a row of its own for self-attention; cross-attention keys
-and values exist once per sentence, because all its hypotheses look at the same source. Each row knows its own length,
-so rows at different positions may share a batch.
+The hypotheses of a sentence (K of them) have grown from one beginning, so their pasts are paths in one tree. The cache
+keeps every token of that tree once, as a node with its keys and values, and for each hypothesis which nodes lie on its path.
+Choosing among hypotheses then moves no keys: only paths are chosen. A node that is on no path any more is written over. The
+order of nodes means nothing, because attention does not see it; where a token stands is in its keys already.
+
+Cross-attention keys and values exist once per sentence, because all its hypotheses look at the same source. Each hypothesis
+knows its own length, so sentences at different positions may share a batch.
 """
 
 from dataclasses import dataclass
@@ -12,76 +16,128 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 16
-"""Room is made for this many positions at a time."""
+"""Room is made for this many nodes a hypothesis at a time."""
 
 
 @dataclass
 class LayerCache:
-    """Keys and values of one decoder layer: own (R, H, C, D), and of the memory (B, H, S, D)."""
+    """Keys and values of one decoder layer: of the nodes (B, H, N, D), and of the memory (B, H, S, D)."""
 
     keys: Tensor
     values: Tensor
     memory_keys: Tensor
     memory_values: Tensor
 
-    def append(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
-        """Put the newest (R, H, 1, D) of each row behind its `lengths` (R) earlier ones."""
-        rows = torch.arange(keys.size(0), device=keys.device)
-        self.keys[rows, :, lengths] = keys.squeeze(2)
-        self.values[rows, :, lengths] = values.squeeze(2)
+    def write(self, keys: Tensor, values: Tensor, nodes: Tensor) -> None:
+        """Keep the newest keys and values (B, H, K, D) of each hypothesis at its node (B, K)."""
+        sentences = torch.arange(nodes.size(0), device=nodes.device)[:, None]
+        self.keys[sentences, :, nodes] = keys.transpose(1, 2).to(self.keys.dtype)
+        self.values[sentences, :, nodes] = values.transpose(1, 2).to(self.values.dtype)
+
+    def of(self, sentences: Tensor) -> "LayerCache":
+        kept = (x.index_select(0, sentences) for x in (self.keys, self.values, self.memory_keys, self.memory_values))
+        return LayerCache(*kept)
 
 
 @dataclass
 class Cache:
-    """The decoder's state in the middle of R = B*K sentences.
+    """The decoder's state in the middle of B sentences with K hypotheses each.
 
     Attributes:
         layers: one `LayerCache` a decoder layer.
         memory_mask: (B, 1, 1, S), True at source tokens.
-        lengths: (R), how many tokens each row has seen.
-        filled: the largest of `lengths`, known without asking the device.
+        paths: (B, K, N), True where a node is in the past of a hypothesis.
+        lengths: (B, K), how many tokens each hypothesis has.
+        width: nodes from here on are not in use, known without asking the device.
     """
 
     layers: list[LayerCache]
     memory_mask: Tensor
+    paths: Tensor
     lengths: Tensor
-    filled: int
+    width: int
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(B, K): sentences, and hypotheses of each."""
-        sentences = self.memory_mask.size(0)
-        return sentences, self.lengths.size(0) // max(sentences, 1)
+    @classmethod
+    def empty(cls, memory: list[tuple[Tensor, Tensor]], memory_mask: Tensor) -> "Cache":
+        """One hypothesis a sentence, without a past: of each layer the memory's keys and values."""
+        B = memory_mask.size(0)
+        layers = []
+        for keys, values in memory:
+            room = keys.new_zeros(B, keys.size(1), BLOCK, keys.size(3))
+            layers.append(LayerCache(room, room.clone(), keys, values))
+        paths = memory_mask.new_zeros(B, 1, BLOCK)
+        return cls(layers, memory_mask, paths, paths.new_zeros(B, 1, dtype=torch.long), 0)
 
-    def make_room(self) -> None:
-        """See that one more position fits."""
-        if self.filled == self.layers[0].keys.size(2):
+    def grow(self) -> tuple[Tensor, Tensor]:
+        """A node for the next token of every hypothesis, which joins its path.
+
+        Returns:
+            The nodes (B, K), and what may be attended to (B, 1, K, width): 0 on the path of each hypothesis, -inf elsewhere.
+        """
+        hypotheses = self.paths.size(1)
+        self._make_room(self.width + hypotheses)
+        nodes = self._free_nodes(hypotheses)
+        self.width = max(self.width, int(nodes.max()) + 1)
+        self.paths = self.paths.scatter(2, nodes[:, :, None], True)
+        self.lengths = self.lengths + 1
+        paths = self.paths[:, :, : self.width]
+        mask = torch.zeros(paths.shape, device=paths.device, dtype=self.layers[0].keys.dtype)
+        return nodes, mask.masked_fill_(~paths, float("-inf"))[:, None]
+
+    def _free_nodes(self, count: int) -> Tensor:
+        """(B, count): of each sentence the first nodes that are on no path."""
+        within = self.width + count
+        free = ~self.paths[:, :, :within].any(dim=1)
+        if count == 1:
+            return free.int().argmax(dim=1, keepdim=True)
+        first_come_first = torch.arange(within, 0, -1, device=free.device)
+        return (free * first_come_first).topk(count, dim=1).indices
+
+    def _make_room(self, nodes: int) -> None:
+        if (missing := nodes - self.paths.size(2)) > 0:
+            more = -(-missing // BLOCK) * BLOCK * self.paths.size(1)
+            self.paths = F.pad(self.paths, (0, more))
             for layer in self.layers:
-                layer.keys = F.pad(layer.keys, (0, 0, 0, BLOCK))
-                layer.values = F.pad(layer.values, (0, 0, 0, BLOCK))
-
-    def may_attend(self) -> Tensor:
-        """(R, 1, 1, filled + 1): each row may see its own past and the token it is about to append."""
-        return (torch.arange(self.filled + 1, device=self.lengths.device) <= self.lengths[:, None])[:, None, None, :]
+                layer.keys, layer.values = (F.pad(x, (0, 0, 0, more)) for x in (layer.keys, layer.values))
 
     def select(self, rows: Tensor) -> "Cache":
-        """The cache of the hypotheses `rows` (B', K'): row n lists old row numbers, all of one sentence.
+        """The cache of the hypotheses `rows` (B', K'): row b*K + k goes on from hypothesis k of sentence b.
 
-        Sentences may be left out but keep their order. The old cache stays as it was.
+        A row of `rows` lists hypotheses of one sentence. Sentences may be left out but keep their order. The old cache
+        must not be used any more.
         """
-        sentences, hypotheses = self.shape
-        flat = rows.flatten()
-        layers = [
-            LayerCache(
-                layer.keys.index_select(0, flat), layer.values.index_select(0, flat), layer.memory_keys, layer.memory_values
-            )
-            for layer in self.layers
-        ]
-        memory_mask = self.memory_mask
+        sentences, hypotheses = self.lengths.shape
+        layers, memory_mask, paths, lengths = self.layers, self.memory_mask, self.paths, self.lengths
         if rows.size(0) != sentences:
             kept = rows[:, 0] // hypotheses
-            memory_mask = memory_mask.index_select(0, kept)
-            for layer in layers:
-                layer.memory_keys = layer.memory_keys.index_select(0, kept)
-                layer.memory_values = layer.memory_values.index_select(0, kept)
-        return Cache(layers, memory_mask, self.lengths.index_select(0, flat), self.filled)
+            layers = [layer.of(kept) for layer in layers]
+            memory_mask, paths, lengths = (x.index_select(0, kept) for x in (memory_mask, paths, lengths))
+        chosen = rows % hypotheses
+        paths = paths.gather(1, chosen[:, :, None].expand(-1, -1, paths.size(2)))
+        return Cache(layers, memory_mask, paths, lengths.gather(1, chosen), self.width)
+
+    def put(self, places: Tensor, new: "Cache") -> None:
+        """Sentences of another cache, with as many hypotheses, take the places (B') of sentences that are done."""
+        self._make_room(new.width)
+        source = self.memory_mask.size(3)
+        if (more := new.memory_mask.size(3) - source) > 0:
+            self.memory_mask = F.pad(self.memory_mask, (0, more))
+            for layer in self.layers:
+                layer.memory_keys, layer.memory_values = (
+                    F.pad(x, (0, 0, 0, more)) for x in (layer.memory_keys, layer.memory_values)
+                )
+        _overwrite(self.memory_mask, places, new.memory_mask)
+        _overwrite(self.paths, places, new.paths[:, :, : new.width])
+        self.lengths[places] = new.lengths
+        for old, layer in zip(self.layers, new.layers, strict=True):
+            old.keys[places, :, : new.width] = layer.keys[:, :, : new.width]
+            old.values[places, :, : new.width] = layer.values[:, :, : new.width]
+            old.memory_keys[places, :, : layer.memory_keys.size(2)] = layer.memory_keys
+            old.memory_values[places, :, : layer.memory_values.size(2)] = layer.memory_values
+        in_use = self.paths.any(dim=1).any(dim=0)
+        self.width = int((in_use * torch.arange(1, in_use.size(0) + 1, device=in_use.device)).max())
+
+
+def _overwrite(old: Tensor, places: Tensor, new: Tensor) -> None:
+    """Boolean rows take the places of others; beyond their end it is False."""
+    old[places] = F.pad(new, (0, old.size(-1) - new.size(-1)))

@@ -1,13 +1,30 @@
 """The decoder (section 3.1, right half of figure 1): once over whole sentences, once step by step on a cache."""
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
 
 from seq2seq.model.attention import MultiHeadAttention
-from seq2seq.model.cache import BLOCK, Cache, LayerCache
+from seq2seq.model.cache import Cache, LayerCache
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
 from seq2seq.model.residual import Residual, make_norm
+
+_FEW = 4
+"""So few sentences need few operations more than few bytes."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What all layers need to know of the newest tokens: their nodes in the cache (B, K), their rotation, and what they may
+    attend to of their own past (B, 1, K, N) and of the source (B, 1, 1, S), as 0 and -inf to be added to scores."""
+
+    nodes: Tensor
+    rotation: Rotation | None
+    may_attend: Tensor
+    may_attend_to_source: Tensor
 
 
 class DecoderLayer(nn.Module):
@@ -34,24 +51,22 @@ class DecoderLayer(nn.Module):
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
 
-    def step(self, x: Tensor, layer: LayerCache, cache: Cache, may_attend: Tensor, rotation: Rotation | None) -> Tensor:
+    def step(self, x: Tensor, layer: LayerCache, cache: Cache, newest: Newest) -> Tensor:
         """The newest position of every hypothesis: x (B, K, E) -> (B, K, E).
 
-        The K hypotheses of a sentence stand where `forward` has its T positions. Only self-attention tells them
-        apart; cross-attention serves all K with one product.
+        The K hypotheses of a sentence stand where `forward` has its T positions: each attends to its own path of the
+        sentence's tree, and all to the same source, with one product each.
         """
 
         def attend_to_own_past(x: Tensor) -> Tensor:
-            rows = x.flatten(0, 1).unsqueeze(1)
-            layer.append(*self.self_attention.keys_and_values(rows, rotation), cache.lengths)
-            past = slice(0, cache.filled + 1)
-            queries = self.self_attention.queries(rows, rotation)
-            attended = self.self_attention.attend(queries, layer.keys[:, :, past], layer.values[:, :, past], may_attend)
-            return attended.view_as(x)
+            queries, keys, values = self.self_attention.queries_keys_values(x, newest.rotation)
+            layer.write(keys, values, newest.nodes)
+            past = slice(0, cache.width)
+            return self.self_attention.attend(queries, layer.keys[:, :, past], layer.values[:, :, past], newest.may_attend)
 
         def attend_to_source(x: Tensor) -> Tensor:
             queries = self.cross_attention.queries(x)
-            return self.cross_attention.attend(queries, layer.memory_keys, layer.memory_values, cache.memory_mask)
+            return self.cross_attention.attend(queries, layer.memory_keys, layer.memory_values, newest.may_attend_to_source)
 
         x = self.self_attention_residual(x, attend_to_own_past)
         x = self.cross_attention_residual(x, attend_to_source)
@@ -65,6 +80,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder.layers))
         self.norm = make_norm(config, config.decoder.d_model) if config.norm_order == "pre" else nn.Identity()
+        self.remembers: torch.dtype | None = None
+        """The precision of keys and values between steps, where there are many of them; None: the model's own."""
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
         """Embedded target (B, T, E) -> features (B, T, E)."""
@@ -72,23 +89,24 @@ class Decoder(nn.Module):
             x = layer(x, memory, memory_mask, rotation)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def start(self, memory: Tensor, memory_mask: Tensor) -> Cache:
-        """An empty cache, one hypothesis a sentence, with the memory's keys and values computed once."""
-        layers = []
+    def start(self, memory: Tensor, memory_mask: Tensor, hypotheses: int) -> Cache:
+        """An empty cache, one hypothesis a sentence, with the memory's keys and values computed once.
+
+        Args:
+            hypotheses: how many a sentence will have.
+        """
+        dtype = self.remembers if self.remembers and hypotheses > 1 and memory.size(0) > _FEW else memory.dtype
+        kept = []
         for layer in self.layers:
             keys, values = layer.cross_attention.keys_and_values(memory)  # type: ignore[operator, union-attr]
-            own = layer.self_attention  # type: ignore[union-attr]
-            empty = memory.new_zeros(memory.size(0), own.key_value_heads, BLOCK, own.d_head)  # type: ignore[union-attr, arg-type]
-            layers.append(LayerCache(empty, empty.clone(), keys, values))
-        lengths = memory_mask.new_zeros(memory.size(0), dtype=int)  # type: ignore[call-overload]
-        return Cache(layers, memory_mask, lengths, 0)
+            kept.append((keys.to(dtype).contiguous(), values.to(dtype).contiguous()))
+        return Cache.empty(kept, memory_mask)
 
     def step(self, x: Tensor, cache: Cache, rotation: Rotation | None) -> Tensor:
         """Embedded newest tokens (B, K, E) -> features (B, K, E). The cache takes them in."""
-        cache.make_room()
-        may_attend = cache.may_attend()
+        nodes, may_attend = cache.grow()
+        to_source = torch.zeros(cache.memory_mask.shape, device=x.device, dtype=may_attend.dtype)
+        newest = Newest(nodes, rotation, may_attend, to_source.masked_fill_(~cache.memory_mask, float("-inf")))
         for layer, kept in zip(self.layers, cache.layers, strict=True):
-            x = layer.step(x, kept, cache, may_attend, rotation)  # type: ignore[operator]
-        cache.lengths = cache.lengths + 1
-        cache.filled += 1
+            x = layer.step(x, kept, cache, newest)  # type: ignore[operator]
         return self.norm(x)  # type: ignore[no-any-return]

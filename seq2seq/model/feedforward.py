@@ -1,5 +1,7 @@
 """The position-wise feed-forward network (section 3.3)."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,14 +17,26 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, d_feedforward: int, activation: str, dropout: float) -> None:
         super().__init__()
-        self.inner = nn.Linear(d_model, d_feedforward)
-        self.gate = nn.Linear(d_model, d_feedforward) if activation == "swiglu" else None
-        self.activation = F.gelu if activation == "gelu" else F.relu
+        self.inner: nn.Module = nn.Linear(d_model, d_feedforward)
+        self.gate: nn.Module | None = nn.Linear(d_model, d_feedforward) if activation == "swiglu" else None
+        self.activation: Callable[[Tensor], Tensor] = F.gelu if activation == "gelu" else F.relu
         self.dropout = Dropout(dropout)
-        self.outer = nn.Linear(d_feedforward, d_model)
+        self.outer: nn.Module = nn.Linear(d_feedforward, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, E) -> (B, L, E), each position by itself."""
         inner = self.inner(x)
         inner = F.silu(self.gate(x)) * inner if self.gate is not None else self.activation(inner)
         return self.outer(self.dropout(inner))  # type: ignore[no-any-return]
+
+    def prepare(self, pack: Callable[..., nn.Module]) -> None:
+        """Put other products in the place of the linear layers; for a model that is not trained any more.
+
+        Args:
+            pack: a linear layer -> the module that does its work, followed by `relu` if that is asked for.
+        """
+        follows = self.activation is F.relu and self.gate is None
+        self.inner, self.outer = pack(self.inner, relu=follows), pack(self.outer)
+        self.gate = pack(self.gate) if self.gate is not None else None
+        if follows:
+            self.activation = nn.Identity()

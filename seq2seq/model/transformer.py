@@ -6,7 +6,6 @@ joins them. `cache` is what decoding step by step keeps. Shapes use the letters 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seq2seq.model.cache import Cache
@@ -64,19 +63,19 @@ class Transformer(nn.Module):
         x, rotation = self.source_embedding(source, self._positions(source))
         return self.encoder(x, padding_mask(source), rotation)  # type: ignore[no-any-return]
 
-    def start(self, source: Tensor) -> Cache:
-        """source (B, S) -> the cache of its decoding, one hypothesis a sentence."""
-        return self.decoder.start(self.encode(source), padding_mask(source))
+    def start(self, source: Tensor, hypotheses: int = 1) -> Cache:
+        """source (B, S) -> the cache of its decoding, one hypothesis a sentence, of which there will be more."""
+        return self.decoder.start(self.encode(source), padding_mask(source), hypotheses)
 
     def step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """tokens (B, K), the newest of each hypothesis -> logits (B, K, V) of the next, and the cache that knows them.
 
         The cache is passed and returned; the model keeps nothing. It is written to in place.
         """
-        positions = cache.lengths[:, None]
-        x, rotation = self.target_embedding(tokens.reshape(-1, 1), positions)
-        features = self.decoder.step(x.view(*tokens.shape, -1), cache, rotation)
-        return F.linear(features, self.output.weight), cache
+        # A sentence that is done may be carried on, for nothing, until another takes its place: never beyond the last position.
+        positions = cache.lengths.clamp(max=self.config.max_length - 1)
+        x, rotation = self.target_embedding(tokens, positions)
+        return self.output(self.decoder.step(x, cache, rotation)), cache
 
     @staticmethod
     def _positions(ids: Tensor) -> Tensor:

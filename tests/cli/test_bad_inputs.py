@@ -476,7 +476,7 @@ from seq2seq.decoding.beam import BeamSearch
 translator = Translator.load(sys.argv[1], BeamSearch(1))
 for text in ("one", "one two three " * 12):
     source = translator.tokenizer.encode_source([text])
-    hypothesis = translator.search(translator.model, __import__("torch").tensor(source))[0][0]
+    hypothesis = translator.engine.search(translator.search, source)[0][0]
     print(len(hypothesis.tokens), len(source[0]), hypothesis.capped)
 """
     for line in python(code, desk.folder, str(desk.looping)).splitlines():

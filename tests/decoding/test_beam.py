@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seq2seq.decoding.batch import decode
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
 from seq2seq.decoding.sampling import Sampling
-from seq2seq.decoding.stepper import Search, Stepper
+from seq2seq.decoding.stepper import Hypothesis, Search, Stepper
 from seq2seq.errors import ConfigProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import BOS, EOS, PAD, UNK
@@ -24,10 +25,15 @@ WORDS = range(4, VOCABULARY)
 
 @dataclass
 class History:
-    tokens: Tensor  # (B, K, t)
+    said: list[list[list[int]]]  # of each sentence, of each hypothesis
 
     def select(self, rows: Tensor) -> "History":
-        return History(self.tokens.flatten(0, 1)[rows])
+        hypotheses = [hypothesis for sentence in self.said for hypothesis in sentence]
+        return History([[hypotheses[row] for row in of_one] for of_one in rows.tolist()])
+
+    def put(self, places: Tensor, new: "History") -> None:
+        for place, sentence in zip(places.tolist(), new.said, strict=True):
+            self.said[place] = sentence
 
 
 @dataclass
@@ -36,16 +42,23 @@ class Toy:
 
     seed: int
 
-    def start(self, source: Tensor) -> History:
-        return History(source[:, None, :])
+    def start(self, source: Tensor, hypotheses: int) -> History:
+        return History([[row] for row in source.tolist()])
 
     def step(self, tokens: Tensor, state: History) -> tuple[Tensor, History]:
-        seen = torch.cat((state.tokens, tokens[:, :, None]), dim=2)
-        return torch.stack([torch.stack([self.logits(row) for row in rows]) for rows in seen.tolist()]), History(seen)
+        said = [[[*h, t] for h, t in zip(*pair, strict=True)] for pair in zip(state.said, tokens.tolist(), strict=True)]
+        return torch.stack([torch.stack([self.logits(h) for h in sentence]) for sentence in said]), History(said)
 
     def logits(self, seen: list[int]) -> Tensor:
         said = tuple(token for token in seen if token != PAD)
         return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(hash((self.seed, said)) % 2**31)) * 2
+
+
+def find(search: Search, model: Stepper, source: Tensor, places: int | None = None) -> list[list[Hypothesis]]:
+    """The hypotheses of each row of a padded batch."""
+    sources = [[token for token in row if token != PAD] for row in source.tolist()]
+    found = dict(decode(search, model, sources, places or len(sources)))
+    return [found[number] for number in range(len(sources))]
 
 
 def accepts_a_transformer(model: Transformer) -> Stepper:
@@ -85,7 +98,7 @@ def test_a_wide_beam_is_exhaustive_search(seed: int, kind: str, alpha: float, n_
     model, penalty = Toy(seed), LengthPenalty(kind, alpha)
     source = torch.tensor([[4, 5, EOS], [6, EOS, PAD]])
     search = BeamSearch(120, n_best, penalty, LengthLimits(0, 4))
-    for row, found in zip(source.tolist(), search(model, source), strict=True):
+    for row, found in zip(source.tolist(), find(search, model, source), strict=True):
         expected = all_translations(model, row, penalty, longest=4)[:n_best]
         assert [tuple(h.tokens) for h in found] == [tokens for _, tokens in expected]
         assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
@@ -101,7 +114,7 @@ def repeats(tokens: tuple[int, ...], size: int) -> bool:
 def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, size: int) -> None:
     model, penalty, source = Toy(seed), LengthPenalty("none"), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])
     search = BeamSearch(120, 3, penalty, LengthLimits(0, 4), no_repeats=size)
-    for row, found in zip(source.tolist(), search(model, source), strict=True):
+    for row, found in zip(source.tolist(), find(search, model, source), strict=True):
         expected = [tokens for _, tokens in all_translations(model, row, penalty, longest=4) if not repeats(tokens, size)]
         assert [tuple(h.tokens) for h in found] == expected[:3]
 
@@ -110,7 +123,7 @@ def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, 
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
 def test_samples_without_repeats(seed: int, size: int) -> None:
     search = Sampling(2, lengths=LengthLimits(0, 12), no_repeats=size, seed=seed)
-    for found in search(Toy(seed), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])):
+    for found in find(search, Toy(seed), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])):
         assert not any(repeats(tuple(hypothesis.tokens), size) for hypothesis in found)
 
 
@@ -120,8 +133,8 @@ def test_stopping_early_loses_nothing(seed: int, beam: int, least: int, longest:
     """The result is that of a search that goes on until every place of the beam is taken by a finished hypothesis."""
     model, source = Toy(seed), torch.tensor([[4, EOS], [5, EOS], [6, EOS]])
     limits = LengthLimits(0, longest, 0, least)
-    one = BeamSearch(beam, 1, lengths=limits)(model, source)
-    all_places = BeamSearch(beam, beam, lengths=limits)(model, source)  # n best of the whole beam: no early stop
+    one = find(BeamSearch(beam, 1, lengths=limits), model, source)
+    all_places = find(BeamSearch(beam, beam, lengths=limits), model, source)  # n best of the whole beam: no early stop
     assert [row[0].tokens for row in one] == [row[0].tokens for row in all_places]
 
 
@@ -129,7 +142,7 @@ def test_stopping_early_loses_nothing(seed: int, beam: int, least: int, longest:
 @given(seed=st.integers(0, 10**6))
 def test_beam_1_is_greedy(seed: int) -> None:
     model, source = Toy(seed), torch.tensor([[4, EOS], [5, 6]])
-    for row, found in zip(source.tolist(), BeamSearch(1, lengths=LengthLimits(0, 8))(model, source), strict=True):
+    for row, found in zip(source.tolist(), find(BeamSearch(1, lengths=LengthLimits(0, 8)), model, source), strict=True):
         said: list[int] = []
         while True:
             logits = model.logits([*row, BOS, *said])
@@ -148,7 +161,7 @@ def test_n_best_are_distinct_sorted_and_score_what_forced_decoding_scores() -> N
     source = ids(5, 6)
     source[:, -1] = EOS
     penalty = LengthPenalty()
-    for row, hypotheses in zip(source, BeamSearch(6, 6, penalty, LengthLimits(0, 12))(model, source), strict=True):
+    for row, hypotheses in zip(source, find(BeamSearch(6, 6, penalty, LengthLimits(0, 12)), model, source), strict=True):
         assert len(hypotheses) == 6
         assert len({tuple(h.tokens) for h in hypotheses}) == 6
         assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
@@ -163,7 +176,7 @@ def test_n_best_are_distinct_sorted_and_score_what_forced_decoding_scores() -> N
 def test_lengths_keep_their_limits_and_say_so() -> None:
     model, source = Toy(3), torch.tensor([[4, 5, 6, 4, EOS], [5, EOS, PAD, PAD, PAD]])
     limits = LengthLimits(max_factor=1.0, max_offset=2, min_factor=1.0, min_offset=1)
-    for row, hypotheses in zip(source, BeamSearch(3, 3, lengths=limits)(model, source), strict=True):
+    for row, hypotheses in zip(source, find(BeamSearch(3, 3, lengths=limits), model, source), strict=True):
         tokens = int((row != PAD).sum()) - 1
         for h in hypotheses:
             assert tokens + 1 <= len(h.tokens) <= tokens + 2
@@ -172,16 +185,17 @@ def test_lengths_keep_their_limits_and_say_so() -> None:
 
 def test_never_says_a_special_token() -> None:
     for seed in range(20):
-        for row in BeamSearch(4, 4, lengths=LengthLimits(0, 6))(Toy(seed), torch.tensor([[4, EOS]])):
+        for row in find(BeamSearch(4, 4, lengths=LengthLimits(0, 6)), Toy(seed), torch.tensor([[4, EOS]])):
             assert all(token in WORDS for h in row for token in h.tokens)
 
 
 def test_a_sentence_does_not_mind_its_neighbours() -> None:
     model, search = Toy(5), BeamSearch(3, 2, lengths=LengthLimits(1, 4))
     sources = torch.tensor([[4, 5, 6, EOS], [5, EOS, PAD, PAD], [6, 6, EOS, PAD], [4, EOS, PAD, PAD]])
-    together = search(model, sources)
+    together = find(search, model, sources)
+    assert all(find(search, model, sources, places) == together for places in (1, 2, 3))
     for source, found in zip(sources, together, strict=True):
-        assert search(model, source[None]) == [found]
+        assert find(search, model, source[None]) == [found]
 
 
 @pytest.mark.parametrize("wrong", [dict(beam_size=0), dict(beam_size=2, n_best=3)])

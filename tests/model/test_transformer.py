@@ -1,11 +1,15 @@
 """The Transformer against independent ones: torch's own layers and Hugging Face's Marian."""
 
 from itertools import product
+from random import Random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from seq2seq.model.cache import Cache
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from tests.conftest import ids, small_config
@@ -232,19 +236,47 @@ def test_step_by_step_equals_teacher_forcing(variant: dict) -> None:
         torch.testing.assert_close(logits, whole[kept, :, t], atol=2e-5, rtol=1e-4)
 
 
-def test_rows_of_one_batch_may_stand_at_different_positions() -> None:
-    model = Transformer(small_config()).eval()
-    source, target = ids(2, 5), ids(2, 9)
-    whole = model(source, target)
-    state = model.start(source)
-    for t in range(4):
-        _, state = model.step(target[:, t : t + 1], state)
-    state.lengths = torch.tensor([2, 4])  # the first row goes back two tokens
-    for t in range(3):
-        tokens = torch.stack((target[0, 2 + t], target[1, 4 + t]))[:, None]
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), hypotheses=st.integers(1, 4))
+def test_the_cache_is_the_tree_of_hypotheses(seed: int, hypotheses: int) -> None:
+    """Whatever hypotheses are chosen, sentences leave or others take their places, every step gives what teacher forcing gives
+    for each hypothesis's own past; a node that is on no path is written over."""
+    torch.manual_seed(seed)
+    model = Transformer(small_config(positions=["sinusoidal", "rotary"][seed % 2])).eval()
+    random = Random(seed)
+
+    def begin(count: int) -> tuple[list[Tensor], list[list[list[int]]], Cache]:
+        sources = [ids(1, random.randint(1, 9))[0] for _ in range(count)]
+        state = model.start(nn.utils.rnn.pad_sequence(sources, batch_first=True))
+        state = state.select(torch.arange(count)[:, None].expand(-1, hypotheses))
+        return sources, [[[] for _ in range(hypotheses)] for _ in sources], state
+
+    sources, pasts, state = begin(3)
+    for _ in range(12):
+        tokens = ids(len(sources), hypotheses)
         logits, state = model.step(tokens, state)
-        torch.testing.assert_close(logits[0, 0], whole[0, 2 + t], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(logits[1, 0], whole[1, 4 + t], atol=1e-5, rtol=1e-4)
+        for b, source in enumerate(sources):
+            for k in range(hypotheses):
+                pasts[b][k] = [*pasts[b][k], int(tokens[b, k])]
+                whole = model(source[None], torch.tensor([pasts[b][k]]))[0, -1]
+                torch.testing.assert_close(logits[b, k], whole, atol=2e-5, rtol=1e-4)
+        parents = [[random.randrange(hypotheses) for _ in range(hypotheses)] for _ in sources]
+        kept = [b for b in range(len(sources)) if len(sources) == 1 or random.random() < 0.9] or [0]
+        state = state.select(torch.tensor([[b * hypotheses + k for k in parents[b]] for b in kept]))
+        sources, pasts = [sources[b] for b in kept], [[pasts[b][k] for k in parents[b]] for b in kept]
+        if random.random() < 0.3:
+            place = random.randrange(len(sources))
+            (sources[place],), (pasts[place],), new = begin(1)
+            state.put(torch.tensor([place]), new)
+
+
+def test_nodes_of_no_path_are_used_again() -> None:
+    model = Transformer(small_config()).eval()
+    state = model.start(ids(2, 5)).select(torch.tensor([[0] * 4, [1] * 4]))
+    for _ in range(30):  # all hypotheses go on from the first one, so of four new nodes one stays
+        _, state = model.step(ids(2, 4), state)
+        state = state.select(torch.tensor([[0] * 4, [4] * 4]))
+    assert state.width == 29 + 4
 
 
 @pytest.mark.parametrize(("tied", "matrices"), [("three-way", 1), ("two-way", 2), ("none", 3)])

@@ -1,0 +1,116 @@
+"""Several processes of few threads instead of one of many: small operations lose less time waiting for each other's threads."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from seq2seq.decoding.stepper import Hypothesis, Search
+from seq2seq.errors import MachineProblem
+from seq2seq.inference.engine import Engine
+
+_WORTH_IT = 32
+"""Fewer sentences than this for each worker are searched here: that starts at once."""
+
+
+def best_workers(device: torch.device) -> int:
+    """How many processes suit this machine: on a CPU one for each thread torch would use, where they can be forked."""
+    return torch.get_num_threads() if device.type == "cpu" and sys.platform == "linux" else 1
+
+
+class Workers:
+    """An engine whose sentences are dealt out to copies of it in other processes, which share its weights in memory."""
+
+    def __init__(self, engine: Engine, workers: int) -> None:
+        """
+        Args:
+            workers: processes; the machine's threads are shared out among them. They start when they are first worth it.
+        """
+        self.engine, self.workers = engine, workers
+        self._connections: list[Connection] = []
+
+    def search(self, search: Search, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        """See `Engine`.
+
+        Raises:
+            MachineProblem: a worker was killed.
+        """
+        if len(sources) < _WORTH_IT * self.workers:
+            return self.engine.search(search, sources)
+        self._start()
+        by_length = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+        shares = [by_length[first :: self.workers] for first in range(self.workers)]
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        try:
+            for connection, share in zip(self._connections, shares, strict=True):
+                connection.send((search, [sources[i] for i in share]))
+            for connection, share in zip(self._connections, shares, strict=True):
+                answer = connection.recv()
+                if isinstance(answer, BaseException):
+                    raise answer
+                for i, hypotheses in zip(share, answer, strict=True):
+                    found[i] = hypotheses
+        except (EOFError, ConnectionError):
+            raise MachineProblem(
+                "a process that translates was killed, most often because memory ran out", "workers=1, or a smaller batch_size"
+            ) from None
+        return found
+
+    def _start(self) -> None:
+        if self._connections:
+            return
+        threads = max(1, torch.get_num_threads() // self.workers)
+        context = multiprocessing.get_context("fork")
+        for _ in range(self.workers):
+            here, there = context.Pipe()
+            parts = (self.engine, there, [*self._connections, here], threads, os.getpid())
+            context.Process(target=_work, args=parts, daemon=True).start()
+            there.close()
+            self._connections.append(here)
+
+
+def _work(engine: Engine, connection: Connection, of_parent: list[Connection], threads: int, parent: int) -> None:
+    """Answer searches until the parent is gone."""
+    for other in of_parent:
+        other.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with(parent)
+    keep_memory()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            search, sources = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        answer: Any
+        try:
+            answer = engine.search(search, sources)
+        except Exception as error:  # raised again by the parent
+            answer = error
+        connection.send(answer)
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to end this process with its parent, however that ends, so that nothing it has locked stays locked."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def keep_memory() -> None:
+    """Ask the C library to keep memory that was freed: giving it back and taking it again costs a page fault for each 4 KiB, at
+    every step, for tensors of some megabytes. Where it is another library than glibc, nothing happens."""
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(top_pad, 64 << 20)

@@ -1,0 +1,100 @@
+"""Engines: batches of every size and any number of processes find the same."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.sampling import Sampling
+from seq2seq.decoding.stepper import Search
+from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.inference.engine import Engine, Native, TorchEngine
+from seq2seq.inference.workers import Workers
+from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import EOS
+from tests.conftest import ids, small_config
+
+SHORT = LengthLimits(1.0, 5)
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+
+@pytest.fixture
+def model() -> Transformer:
+    return Transformer(small_config(positions="rotary")).eval()
+
+
+@pytest.fixture
+def sources() -> list[list[int]]:
+    return [[*ids(1, 1 + 7 * i % 50)[0].tolist(), EOS] for i in range(90)]
+
+
+@pytest.mark.parametrize("search", [BeamSearch(1, lengths=SHORT), BeamSearch(4, 2, lengths=SHORT), Sampling(2, lengths=SHORT)])
+def test_batches_of_every_size_find_the_same(search: Search, model: Transformer, sources: list[list[int]]) -> None:
+    together = TorchEngine(model, 64, 10**6).search(search, sources)
+    for batch_size, batch_tokens in ((1, 10**6), (7, 10**6), (64, 100)):
+        found = TorchEngine(model, batch_size, batch_tokens).search(search, sources)
+        assert [[h.tokens for h in of_one] for of_one in found] == [[h.tokens for h in of_one] for of_one in together]
+
+
+@linux_only
+def test_workers_find_the_same(model: Transformer, sources: list[list[int]]) -> None:
+    engine, search = TorchEngine(model, 8), BeamSearch(3, lengths=SHORT)
+    workers = Workers(engine, 2)
+    found = workers.search(search, sources)
+    assert workers._connections
+    assert [of_one[0].tokens for of_one in found] == [of_one[0].tokens for of_one in engine.search(search, sources)]
+    assert workers.search(search, sources[:3]) == engine.search(search, sources[:3])
+
+
+@linux_only
+def test_a_worker_that_was_killed_is_an_error(model: Transformer, sources: list[list[int]]) -> None:
+    workers, search = Workers(_Names(), 2), BeamSearch(1)
+    pid = workers.search(search, sources)[0][0].tokens[0]
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    with pytest.raises(MachineProblem, match="killed"):
+        workers.search(search, sources)
+
+
+@linux_only
+def test_what_goes_wrong_in_a_worker_is_told_here(sources: list[list[int]]) -> None:
+    workers = Workers(_Broken(), 2)
+    with pytest.raises(ConfigProblem, match="no such thing"):
+        workers.search(BeamSearch(1), sources)
+
+
+def test_precision_by_machine_and_settings_that_cannot_be() -> None:
+    from seq2seq.inference.engine import best_precision
+
+    assert best_precision(torch.device("cuda")) == "bfloat16"
+    assert best_precision(torch.device("cpu")) in ("int8", "float32")
+    with pytest.raises(ConfigProblem):
+        Native(workers=0)
+
+
+class _Names(TorchEngine):
+    """Says which process it is in."""
+
+    def __init__(self) -> None: ...
+
+    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+        from seq2seq.decoding.stepper import Hypothesis
+
+        return [[Hypothesis([os.getpid()], 0.0, 0.0)] for _ in sources]  # type: ignore[attr-defined]
+
+
+class _Broken(TorchEngine):
+    def __init__(self) -> None: ...
+
+    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+        raise ConfigProblem("no such thing", "try another")
+
+
+def accepts(engine: TorchEngine, workers: Workers) -> list[Engine]:
+    """Checked by mypy: both are engines."""
+    return [engine, workers]

@@ -1,0 +1,70 @@
+"""Packed products, and models made of them, against plain ones."""
+
+import pytest
+import torch
+
+from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.inference.engine import TorchEngine
+from seq2seq.inference.products import _MAKERS, Maker, prepared
+from seq2seq.model.attention import bfloat16_attention, scaled_dot_product_attention
+from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import EOS
+from tests.conftest import ids, small_config
+from tests.model.test_transformer import VARIANTS
+
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "int8": 2e-2}
+"""Of the difference, as a share of the output."""
+WAYS = [(precision, maker) for precision, makers in _MAKERS.items() for maker in makers]
+
+
+@pytest.mark.parametrize(("precision", "maker"), WAYS, ids=[maker.__name__ for _, maker in WAYS])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_products_equal_plain_ones(precision: str, maker: Maker, relu: bool, with_bias: bool) -> None:
+    x, weight = torch.randn(3, 5, 64) * 2 + 0.5, torch.randn(48, 64) * torch.rand(48, 1)
+    bias = torch.randn(48) if with_bias else None
+    expected = torch.nn.functional.linear(x, weight, bias)
+    expected = expected.relu() if relu else expected
+    with torch.inference_mode():
+        found = maker(weight, bias, relu)(x)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < TOLERANCE[precision] * expected.norm()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_prepared_model_equals_the_plain_one(variant: dict, precision: str) -> None:
+    """Step by step, with several hypotheses and enough sentences that the decoder remembers in the lower precision."""
+    model = Transformer(small_config(**variant)).eval()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    fast = prepared(model, precision)  # type: ignore[arg-type]
+    source, tokens = ids(6, 7, 30), ids(6, 3, 30)
+    rows = torch.arange(6)[:, None].expand(-1, 3)
+    with torch.inference_mode():
+        states = [each.start(source, 3).select(rows) for each in (model, fast)]
+        for _ in range(4):
+            (expected, states[0]), (found, states[1]) = (
+                each.step(tokens, s) for each, s in zip((model, fast), states, strict=True)
+            )
+    assert (found - expected).norm() < 5 * TOLERANCE[precision] * expected.norm()
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
+def test_attention_in_bfloat16_equals_the_formula() -> None:
+    query, key, value = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 8)
+    may_attend = torch.rand(2, 1, 3, 9) < 0.5
+    may_attend[..., 0] = True
+    mask = torch.zeros(2, 1, 3, 9).masked_fill(~may_attend, float("-inf"))
+    found = bfloat16_attention(query, key.bfloat16(), value.bfloat16(), mask.bfloat16())
+    repeated = (x.repeat_interleave(2, dim=1) for x in (key, value))
+    expected, _ = scaled_dot_product_attention(query, *repeated, may_attend)
+    torch.testing.assert_close(found, expected, atol=4e-2, rtol=0)
+
+
+def test_the_same_text_in_float32() -> None:
+    model = Transformer(small_config(norm_order="pre")).eval()
+    sources = [[*ids(1, 3 + i % 9)[0].tolist(), EOS] for i in range(40)]
+    search = BeamSearch(4, lengths=LengthLimits(1.0, 5))
+    plain, fast = (TorchEngine(each, 16).search(search, sources) for each in (model, prepared(model)))
+    assert [found[0].tokens for found in plain] == [found[0].tokens for found in fast]
