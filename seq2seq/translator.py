@@ -13,8 +13,9 @@ from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import is_blank, one_line, without_halves
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
-from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.errors import BundleProblem, ConfigProblem, MachineProblem
 from seq2seq.inference.engine import Engine, Native, TorchEngine
+from seq2seq.mbr import MinimumBayesRisk
 
 
 def find_device(name: str) -> torch.device:
@@ -96,25 +97,34 @@ class Translator:
             engine: what searches; unset: the bundle's model as it is, which may be in training.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
-        self.engine = engine or TorchEngine(bundle.model, batch_size, batch_tokens)
+        self.engine = engine or TorchEngine(bundle.model, batch_size, batch_tokens, next(bundle.model.parameters()).device)
         self.search = replace(search or BeamSearch(), max_target_length=self.model.config.max_length - 1)
         self._between_parts = "" if bundle.config.target.split("_")[0] in _NO_SPACES else " "
 
     @classmethod
     def load(
-        cls, bundle: str | Path, search: Any = None, device: str = "auto", batch_size: int = 64, engine: Any = None
+        cls,
+        bundle: str | Path | Sequence[str | Path],
+        search: Any = None,
+        device: str = "auto",
+        batch_size: int = 64,
+        engine: Any = None,
     ) -> "Translator":
-        """A translator from a bundle.
+        """A translator from a bundle, or from several that translate as one.
 
         Args:
+            bundle: its folder; several must have one tokenizer and translate between the same languages.
             device: a torch device, or `auto`: a GPU where there is one.
             engine: settings that make an engine, `Native` if unset.
 
         Raises:
             BundleProblem: the bundle is missing or damaged.
         """
-        loaded = Bundle.load(bundle)
-        return cls(loaded, search, batch_size, engine=(engine or Native()).make(loaded, find_device(device), batch_size))
+        folders = [bundle] if isinstance(bundle, str | Path) else bundle
+        bundles = [Bundle.load(folder) for folder in folders]
+        for folder, other in zip(folders[1:], bundles[1:], strict=True):
+            _check_alike(bundles[0], other, str(folders[0]), str(folder))
+        return cls(bundles[0], search, batch_size, engine=(engine or Native()).make(bundles, find_device(device), batch_size))
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line."""
@@ -157,12 +167,22 @@ class Translator:
 
     def _search(self, parts: Sequence[list[int]]) -> "list[_Found]":
         """What search finds for each part."""
-        found = [_Found(hypotheses) for hypotheses in self.engine.search(self.search, parts)]
+        was_training = self.model.training
+        self.model.eval()
+        found = [_Found(self._ranked(hypotheses)) for hypotheses in self.engine.search(self.search, parts)]
         looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i])]
         careful = replace(self.search, no_repeats=_NO_REPEATS)
         for i, hypotheses in zip(looping, self.engine.search(careful, [parts[i] for i in looping]), strict=True):
-            found[i] = _Found(hypotheses, looped=True)
+            found[i] = _Found(self._ranked(hypotheses), looped=True)
+        self.model.train(was_training)
         return found
+
+    def _ranked(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+        """As they are, but where the search wants to compare them as text."""
+        if not isinstance(self.search, MinimumBayesRisk) or not hypotheses:
+            return hypotheses
+        texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses])
+        return [replace(hypotheses[place], score=utility) for place, utility in self.search.rank(texts)]
 
     def _join(self, line: str, parts: "Sequence[_Found]") -> Translation:
         """The parts of one line -> its translation. A line in several parts has as many candidates as its poorest part."""
@@ -184,6 +204,20 @@ class Translator:
             "EMPTY_OUT": bool(candidates) and is_blank(candidates[0].text),
         }
         return Translation(tuple(candidates) or _NOTHING, (*before, *(code for code, did in happened.items() if did)))
+
+
+def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
+    """Raises BundleProblem if the two cannot translate as one."""
+    languages, others = ((bundle.config.source, bundle.config.target) for bundle in (first, other))
+    if languages != others:
+        raise BundleProblem(
+            f"{name} translates {' to '.join(languages)}, {other_name} {' to '.join(others)}", "choose bundles of one direction"
+        )
+    if first.tokenizer.fingerprint() != other.tokenizer.fingerprint():
+        raise BundleProblem(
+            f"{name} and {other_name} have different tokenizers",
+            "train them on the same corpus with the same tokenizer settings, and another seed",
+        )
 
 
 @dataclass(frozen=True)

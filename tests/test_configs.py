@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from seq2seq.cli import evaluate, export, train, translate
+from seq2seq.cli import evaluate, export, score, train, translate
 from seq2seq.decoding.stepper import Search
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
@@ -21,6 +21,7 @@ JOBS: dict[str, Any] = {
     "evaluate": evaluate.EvaluateJob,
     "translate": translate.TranslateJob,
     "export": export.ExportJob,
+    "score": score.ScoreJob,
 }
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 

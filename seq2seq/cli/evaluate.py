@@ -32,7 +32,7 @@ class EvaluateJob:
 
     decoding: Any
     engine: Any
-    bundle: str | None
+    bundle: str | list[str] | None
     split: Literal["train", "validation", "test"]
     source: str | None
     reference: str | None
@@ -88,7 +88,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if job.bundle and job.reference and not job.source:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
 
-    output = Path(job.output) if job.output else Path(str(job.bundle or job.hypothesis)).parent / "results.json"
+    output = Path(job.output) if job.output else Path(_first(job.bundle) or str(job.hypothesis)).parent / "results.json"
     for name in (job.source, job.reference, job.hypothesis):
         if name and output.absolute() == Path(name).absolute():
             raise ConfigProblem(f"output would take the place of {name}", "choose another output")
@@ -113,6 +113,10 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     }
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     _show(test_set, scores, {"translations": empty, "references": empty_references}, output)
+
+
+def _first(bundle: str | list[str] | None) -> str | None:
+    return bundle[0] if isinstance(bundle, list) else bundle
 
 
 def _translator(job: EvaluateJob) -> "Translator | None":

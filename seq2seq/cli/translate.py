@@ -40,7 +40,7 @@ class TranslateJob:
 
     decoding: Any
     engine: Any
-    bundle: str | None
+    bundle: str | list[str] | None
     input: str | None
     output: str | None
     report: str | None
@@ -50,6 +50,10 @@ class TranslateJob:
     overwrite: bool
     resume: bool
     strict: bool
+
+    @property
+    def bundles(self) -> list[str]:
+        return [self.bundle] if isinstance(self.bundle, str) else self.bundle or []
 
     @property
     def report_path(self) -> Path | None:
@@ -115,7 +119,7 @@ def _lines_of_standard_input() -> Iterator[str]:
 def _translator(job: TranslateJob) -> "Translator":
     from seq2seq.translator import Translator
 
-    return Translator.load(str(job.bundle), job.decoding, job.device, job.batch_size, job.engine)
+    return Translator.load(job.bundles, job.decoding, job.device, job.batch_size, job.engine)
 
 
 def _translate_stream(job: TranslateJob, lines: Iterator[str], count: int | None) -> Counter[str]:
@@ -148,7 +152,13 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     output = Path(str(job.output))
     report = cast(Path, job.report_path)
     pack, pack_report = packing_for(output), packing_for(report)
-    settings = {"bundle": sha256(manifest_of(Path(str(job.bundle)))), "decoding": config["decoding"], "format": job.format}
+    engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
+    settings = {
+        "bundle": [sha256(manifest_of(Path(bundle))) for bundle in job.bundles],
+        "decoding": config["decoding"],
+        "engine": engine,
+        "format": job.format,
+    }
     if job.resume and is_complete(output):
         print(f"{output} is already complete", file=sys.stderr)
         return Counter()
@@ -219,7 +229,7 @@ def _scan(job: TranslateJob) -> int | None:
 
 
 def _check(job: TranslateJob) -> None:
-    if job.bundle is None:
+    if not job.bundle:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
     report = job.report_path
     if report and job.output and report.absolute() == Path(job.output).absolute():

@@ -33,14 +33,17 @@ class CTranslate2:
             (self.threads >= 0, f"threads is {self.threads}, it must not be negative"),
         )
 
-    def make(self, bundle: Bundle, device: torch.device, batch_size: int) -> Engine:
+    def make(self, bundles: Sequence[Bundle], device: torch.device, batch_size: int) -> Engine:
         """An engine for a bundle, whose model is converted once and kept in the cache.
 
         Raises:
-            ConfigProblem: naming what of the model the format cannot express.
+            ConfigProblem: naming what of the model the format cannot express; or there are several.
             MachineProblem: the extra is not installed.
         """
         specs()
+        if len(bundles) > 1:
+            raise ConfigProblem("engine=ctranslate2 cannot translate with several models as one", "engine=native, or one bundle")
+        (bundle,) = bundles
         folder = cache_folder("ctranslate2") / f"{bundle.fingerprint()[:32]}-{self.quantization}"
         if not folder.is_dir():
             with replacing_folder(folder) as temporary:

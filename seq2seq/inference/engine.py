@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from seq2seq.bundle import Bundle
 from seq2seq.decoding.batch import decode
-from seq2seq.decoding.stepper import Hypothesis, Search
+from seq2seq.decoding.ensemble import Ensemble
+from seq2seq.decoding.stepper import Hypothesis, Search, Stepper
 from seq2seq.errors import is_out_of_memory
 from seq2seq.inference.products import Precision, prepared
-from seq2seq.model.transformer import Transformer
 from seq2seq.schema import require
 
 
@@ -24,24 +24,24 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Searches with a Transformer on its device."""
+    """Searches with a Transformer, or several as one, on a device."""
 
-    def __init__(self, model: Transformer, batch_size: int = 64, batch_tokens: int = 4096) -> None:
+    def __init__(
+        self, model: Stepper[Any], batch_size: int = 64, batch_tokens: int = 4096, device: torch.device | str = "cpu"
+    ) -> None:
         """
         Args:
+            model: in evaluation mode.
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most about this many source tokens, padding counted.
         """
-        self.model, self.batch_size, self.batch_tokens = model, batch_size, batch_tokens
+        self.model, self.batch_size, self.batch_tokens, self.device = model, batch_size, batch_tokens, device
 
     def search(self, search: Search, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """See `Engine`."""
         found: list[list[Hypothesis]] = [[] for _ in sources]
-        was_training = self.model.training
-        self.model.eval()
         for places, numbers in self._runs([len(ids) for ids in sources]):
             self._decode(search, sources, numbers, places, found)
-        self.model.train(was_training)
         return found
 
     def _runs(self, lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
@@ -63,12 +63,11 @@ class TorchEngine:
         self, search: Search, sources: Sequence[Sequence[int]], numbers: list[int], places: int, found: list[list[Hypothesis]]
     ) -> None:
         """Fill `found` at `numbers`. Where memory is short, half as many sentences share a batch."""
-        device = next(self.model.parameters()).device
         at_a_time = min(places, len(numbers))
         while numbers:
             answered: set[int] = set()
             try:
-                for i, hypotheses in decode(search, self.model, [sources[n] for n in numbers], at_a_time, device):
+                for i, hypotheses in decode(search, self.model, [sources[n] for n in numbers], at_a_time, self.device):
                     found[numbers[i]] = hypotheses
                     answered.add(numbers[i])
                 return
@@ -95,12 +94,13 @@ class Native:
     def __post_init__(self) -> None:
         require((self.workers is None or self.workers >= 1, f"workers is {self.workers}, it must be at least 1"))
 
-    def make(self, bundle: Bundle, device: torch.device, batch_size: int) -> Engine:
-        """An engine for a bundle, whose model stays as it is."""
+    def make(self, bundles: Sequence[Bundle], device: torch.device, batch_size: int) -> Engine:
+        """An engine for a bundle, whose model stays as it is, or for several as one."""
         from seq2seq.inference.workers import Workers, best_workers
 
         precision = best_precision(device) if self.precision == "auto" else self.precision
-        engine = TorchEngine(prepared(bundle.model.to(device), precision, 2 * batch_size), batch_size)
+        models = [prepared(bundle.model.to(device), precision, 2 * batch_size) for bundle in bundles]
+        engine = TorchEngine(models[0] if len(models) == 1 else Ensemble(models), batch_size, device=device)
         workers = best_workers(device) if self.workers is None else self.workers
         return Workers(engine, workers) if workers > 1 else engine
 

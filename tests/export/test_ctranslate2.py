@@ -53,7 +53,7 @@ def test_finds_the_same_hypotheses(variant: dict, beam: int, tokenizer: Tokenize
     sources = tokenizer.encode_source([source for source, _ in counting_pairs(30)])
     search = BeamSearch(beam, beam, LengthPenalty(), LengthLimits(1.0, 20), max_target_length=63)
     ended = 0
-    answers = CTranslate2().make(bundle, torch.device("cpu"), 8).search(search, sources)
+    answers = CTranslate2().make([bundle], torch.device("cpu"), 8).search(search, sources)
     for ours, found in zip(TorchEngine(bundle.model).search(search, sources), answers, strict=True):
         # Theirs does not ask how probable an end is that the limit forces, nor do its scores count what is forbidden.
         if beam == 1 or not any(hypothesis.capped for hypothesis in (*ours, *found)):
@@ -70,6 +70,6 @@ def test_what_the_format_cannot_express_is_refused_by_name(changes: dict, tokeni
 
 
 def test_a_search_that_is_not_theirs_is_refused(tokenizer: Tokenizer) -> None:
-    engine = CTranslate2().make(bundle_of(tokenizer), torch.device("cpu"), 8)
+    engine = CTranslate2().make([bundle_of(tokenizer)], torch.device("cpu"), 8)
     with pytest.raises(ConfigProblem, match="Sampling"):
         engine.search(Sampling(), [[5, 2]])

@@ -35,14 +35,21 @@ def translate(work: Path, output: Path, **settings: object) -> None:
     """seq2seq-translate in this process, in chunks of 5 lines."""
     from seq2seq.decoding.beam import BeamSearch
     from seq2seq.decoding.penalties import LengthLimits
+    from seq2seq.inference.engine import Native
 
     search = BeamSearch(2, lengths=LengthLimits(0, 4))
     values: dict[str, object] = dict(
-        decoding=search, bundle=str(work / "bundle"), input=str(work / "in.txt"), output=str(output), report=None, format="text"
+        decoding=search,
+        engine=Native(),
+        bundle=str(work / "bundle"),
+        input=str(work / "in.txt"),
+        output=str(output),
+        report=None,
+        format="text",
     )
     values |= dict(batch_size=4, device="cpu", overwrite=False, resume=False, strict=False) | settings
     command.CHUNK = 5
-    command.run(command.TranslateJob(**values), {"decoding": {"beam_size": 2}})  # type: ignore[arg-type]
+    command.run(command.TranslateJob(**values), {"decoding": {"beam_size": 2}, "engine": {}})  # type: ignore[arg-type]
 
 
 def answers(output: Path) -> tuple[bytes, bytes]:

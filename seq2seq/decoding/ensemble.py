@@ -1,0 +1,42 @@
+"""Several models as one: the mean of what they expect (Sutskever et al., 2014)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq.decoding.stepper import Stepper
+
+
+@dataclass
+class EnsembleState:
+    """The state of each model."""
+
+    states: list[Any]
+
+    def select(self, rows: Tensor) -> "EnsembleState":
+        return EnsembleState([state.select(rows) for state in self.states])
+
+    def put(self, places: Tensor, new: "EnsembleState") -> None:
+        for state, newcomers in zip(self.states, new.states, strict=True):
+            state.put(places, newcomers)
+
+
+class Ensemble:
+    """Fits `Stepper` as each of its models does; they must share a vocabulary."""
+
+    def __init__(self, models: Sequence[Stepper[Any]]) -> None:
+        self.models = models
+
+    def start(self, source: Tensor, hypotheses: int) -> EnsembleState:
+        return EnsembleState([model.start(source, hypotheses) for model in self.models])
+
+    def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Tensor, EnsembleState]:
+        """The logarithm of the mean of the models' probabilities takes the place of logits."""
+        logits, states = zip(
+            *(model.step(tokens, of_one) for model, of_one in zip(self.models, state.states, strict=True)), strict=True
+        )
+        log_probs = torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits])
+        return log_probs.logsumexp(dim=0), EnsembleState(list(states))
