@@ -117,8 +117,14 @@ def _lines_of_standard_input() -> Iterator[str]:
 
 
 def _translator(job: TranslateJob) -> "Translator":
-    from seq2seq.translator import Translator
+    from seq2seq.inference.engine import Native
+    from seq2seq.inference.workers import keep_memory
+    from seq2seq.translator import Translator, find_device
 
+    keep_memory()
+    if isinstance(job.engine, Native) and job.engine.precision == "auto":
+        chosen = job.engine.on(find_device(job.device))
+        print(f"this machine does best with engine.precision={chosen.precision}", file=sys.stderr)
     return Translator.load(job.bundles, job.decoding, job.device, job.batch_size, job.engine)
 
 

@@ -94,14 +94,22 @@ class Native:
     def __post_init__(self) -> None:
         require((self.workers is None or self.workers >= 1, f"workers is {self.workers}, it must be at least 1"))
 
-    def make(self, bundles: Sequence[Bundle], device: torch.device, batch_size: int) -> Engine:
-        """An engine for a bundle, whose model stays as it is, or for several as one."""
-        from seq2seq.inference.workers import Workers, best_workers
+    def on(self, device: torch.device) -> "Native":
+        """The same with all that was left to the machine decided."""
+        from seq2seq.inference.workers import best_workers
 
         precision = best_precision(device) if self.precision == "auto" else self.precision
+        return Native(precision, best_workers(device) if self.workers is None else self.workers)
+
+    def make(self, bundles: Sequence[Bundle], device: torch.device, batch_size: int) -> Engine:
+        """An engine for a bundle, whose model stays as it is, or for several as one."""
+        from seq2seq.inference.workers import Workers
+
+        decided = self.on(device)
+        precision: Any = decided.precision
+        workers = decided.workers or 1
         models = [prepared(bundle.model.to(device), precision, 2 * batch_size) for bundle in bundles]
         engine = TorchEngine(models[0] if len(models) == 1 else Ensemble(models), batch_size, device=device)
-        workers = best_workers(device) if self.workers is None else self.workers
         return Workers(engine, workers) if workers > 1 else engine
 
 

@@ -105,7 +105,9 @@ def native(precision: str) -> Callable[..., Any]:
         from seq2seq.decoding.beam import BeamSearch
         from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
         from seq2seq.inference.engine import Native
+        from seq2seq.inference.workers import keep_memory
 
+        keep_memory()
         engine = Native(precision, system["workers"]).make([bundle], torch.device("cpu"), system["batch"])  # type: ignore[arg-type]
         lengths = LengthLimits(0, options.steps - 1, 0, options.steps - 1) if options.steps else LengthLimits()
         search = BeamSearch(length_penalty=LengthPenalty("average", 1.0), lengths=lengths)
