@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seq2seq.decoding.best import best_continuations
-from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, allow, forbid_repeats, log_softmax
+from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, allow, forbid_repeats, log_softmax, penalise_repeats
 from seq2seq.decoding.stepper import NEVER, Hypothesis
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
@@ -29,12 +29,15 @@ class BeamSearch:
     lengths: LengthLimits = field(default_factory=LengthLimits)
     no_repeats: int = 0
     """No sequence of so many tokens occurs twice in a hypothesis (Paulus et al., 2018); 0: any may."""
+    repetition_penalty: float = 1.0
+    """Above 1, what a hypothesis has said already becomes less probable: its log-probability is multiplied by this."""
     max_target_length: int | None = None
     """Room of the model on the target side, in tokens; set by whoever knows the model."""
 
     def __post_init__(self) -> None:
         require(
             (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
+            (self.repetition_penalty >= 1, f"repetition_penalty is {self.repetition_penalty}, it must be at least 1"),
             (self.beam_size >= 1, f"beam_size is {self.beam_size}, it must be at least 1"),
             (1 <= self.n_best <= self.beam_size, f"n_best is {self.n_best}, it must be from 1 to beam_size ({self.beam_size})"),
         )
@@ -102,6 +105,8 @@ class Beam:
     def _continuations(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best of each sentence, enough that K do not end: log-probabilities, tokens and parent slots, each (B, 2K)."""
         log_probs = allow(log_softmax(logits), self.length, self.least, self.most)
+        if self.search.repetition_penalty != 1:
+            log_probs = penalise_repeats(log_probs, self.tokens, self.search.repetition_penalty)
         if self.search.no_repeats:
             log_probs = forbid_repeats(log_probs, self.tokens, self.search.no_repeats)
         return best_continuations(log_probs, self.scores, 2 * self.search.beam_size)

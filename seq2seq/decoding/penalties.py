@@ -96,6 +96,16 @@ def allow(log_probs: Tensor, length: Tensor, least: Tensor, most: Tensor) -> Ten
     return log_probs
 
 
+def penalise_repeats(log_probs: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Multiply the log-probability of every token that a hypothesis has said already (Keskar et al., 2019). In place.
+
+    Args:
+        log_probs: (B, K, V) of the next token.
+        tokens: (B, K, L) so far, the newest last.
+    """
+    return log_probs.scatter_(2, tokens, log_probs.gather(2, tokens) * penalty)
+
+
 def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
     """Make impossible what would complete a sequence of `size` tokens that a hypothesis has already.
 

@@ -83,6 +83,8 @@ class CTranslate2Engine:
                 f"engine=ctranslate2 cannot do {type(search).__name__}: it draws other random numbers",
                 "decoding=beam or engine=native",
             )
+        if search.repetition_penalty != 1:
+            raise ConfigProblem("engine=ctranslate2 has another decoding.repetition_penalty", "set it to 1, or engine=native")
         limits = [
             tuple(int(limit) for limit in search.lengths(torch.tensor([source]), search.max_target_length)) for source in sources
         ]

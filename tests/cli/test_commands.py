@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,55 @@ def test_translate_gives_n_best_as_tsv_and_jsonl(trained: Path) -> None:
     assert [record["line"] for record in records] == [1, 2, 3]
     assert records[1]["codes"] == ["BLANK"]
     assert [c["text"] for c in records[0]["candidates"]] == [row[3] for row in rows[:3]]
+
+
+def test_engines_and_models_as_one_say_the_same(trained: Path) -> None:
+    """CTranslate2 with the same weights, a model with itself, one process and several, in float32."""
+    given = "".join(f"{source}\n" for source, _ in counting_pairs(80)).encode()
+    greedy = ["decoding=greedy", "decoding.lengths.max_offset=5"]
+    alone = command("translate", "bundle=runs/mine/bundle", "engine.workers=1", *greedy, folder=trained, given=given)
+    assert alone.returncode == 0, alone.stderr.decode()
+    for choice in (
+        ["bundle=runs/mine/bundle", "engine.workers=2"],
+        ["bundle=runs/mine/bundle", "engine=ctranslate2"],
+        ["bundle=[runs/mine/bundle,runs/mine/bundle]"],
+    ):
+        said = command("translate", *choice, *greedy, folder=trained, given=given)
+        assert said.returncode == 0, said.stderr.decode()
+        assert said.stdout == alone.stdout, choice
+
+
+def test_what_the_machine_does_best_is_said(trained: Path) -> None:
+    said = command("translate", "bundle=runs/mine/bundle", "engine.precision=auto", folder=trained, given=b"one two\n")
+    assert said.returncode == 0
+    assert re.search(r"engine\.precision=(int8|float32|bfloat16)", said.stderr.decode())
+
+
+def test_score(trained: Path) -> None:
+    pair = ["bundle=runs/mine/bundle", "source=corpus/test.en", "target=corpus/test.de"]
+    found = command("score", *pair, folder=trained)
+    assert found.returncode == 0, found.stderr.decode()
+    again = [float(line) for line in found.stdout.decode().split()]
+    assert len(again) == 9
+    by_token = command("score", *pair, "format=jsonl", "output=scores.jsonl", folder=trained)
+    assert by_token.returncode == 0, by_token.stderr.decode()
+    for line, score in zip((trained / "scores.jsonl").read_text().splitlines(), again, strict=True):
+        record = json.loads(line)
+        assert sum(value for _, value in record["tokens"]) == pytest.approx(record["score"], abs=1e-3)
+        assert record["score"] == pytest.approx(score, abs=1e-4)
+        assert record["tokens"][-1][0] == "</s>"
+    assert command("score", *pair, "output=scores.jsonl", folder=trained).returncode == 2
+    (trained / "short.de").write_text("eins\n")
+    assert command("score", pair[0], pair[1], "target=short.de", folder=trained).returncode == 3
+
+
+def test_export(trained: Path) -> None:
+    done = command("export", "bundle=runs/mine/bundle", "output=exported", "quantization=int8", folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert {path.name for path in (trained / "exported").iterdir()} >= {"model.bin", "config.json", "tokenizer"}
+    again = command("export", "bundle=runs/mine/bundle", "output=exported", folder=trained)
+    assert again.returncode == 2
+    assert b"exported exists" in again.stderr
 
 
 def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -> None:

@@ -119,6 +119,24 @@ def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, 
         assert [tuple(h.tokens) for h in found] == expected[:3]
 
 
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), strength=st.sampled_from([1.2, 2.0]))
+def test_with_a_penalty_on_repeats_it_is_exhaustive_search_with_that_penalty(seed: int, strength: float) -> None:
+    model, source = Toy(seed), torch.tensor([[4, 5, EOS]])
+
+    def score(tokens: tuple[int, ...]) -> float:
+        total = 0.0
+        for place, token in enumerate((*tokens, EOS)):
+            log_probs = model.logits([4, 5, EOS, BOS, *tokens[:place]]).log_softmax(0)
+            total += float(log_probs[token]) * (strength if token in tokens[:place] else 1)
+        return total
+
+    search = BeamSearch(120, 3, LengthPenalty("none"), LengthLimits(0, 4), repetition_penalty=strength)
+    everything = [tokens for length in range(1, 5) for tokens in product(WORDS, repeat=length)]
+    expected = sorted(everything, key=score, reverse=True)[:3]
+    assert [tuple(h.tokens) for h in find(search, model, source)[0]] == expected
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
 def test_samples_without_repeats(seed: int, size: int) -> None:
