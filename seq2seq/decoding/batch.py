@@ -118,7 +118,14 @@ def put(hypotheses: H, places: Tensor, new: H) -> None:
         if old.dim() == 3:
             longest = max(old.size(2), rows.size(2))
             old, rows = (F.pad(x, (longest - x.size(2), 0), value=PAD) for x in (old, rows))
-        setattr(hypotheses, name, old.index_copy(0, places, rows))
+        old = old.index_copy(0, places, rows)
+        setattr(hypotheses, name, old[:, :, _first_in_use(old) :] if old.dim() == 3 else old)
+
+
+def _first_in_use(tokens: Tensor) -> int:
+    """The first column of (B, K, L) that is not PAD for all: what was before belonged to sentences that have left."""
+    in_use = (tokens != PAD).any(dim=1).any(dim=0)
+    return min(int(in_use.int().argmax()), tokens.size(2) - 1)
 
 
 def _tensors(hypotheses: Any) -> dict[str, Tensor]:

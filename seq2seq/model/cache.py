@@ -134,10 +134,21 @@ class Cache:
             old.values[places, :, : new.width] = layer.values[:, :, : new.width]
             old.memory_keys[places, :, : layer.memory_keys.size(2)] = layer.memory_keys
             old.memory_values[places, :, : layer.memory_values.size(2)] = layer.memory_values
-        in_use = self.paths.any(dim=1).any(dim=0)
-        self.width = int((in_use * torch.arange(1, in_use.size(0) + 1, device=in_use.device)).max())
+        self.width = _last_in_use(self.paths.any(dim=1).any(dim=0))
+        self._forget_source_from(_last_in_use(self.memory_mask.flatten(1).any(dim=0)))
+
+    def _forget_source_from(self, length: int) -> None:
+        """The sentences that had longer sources have left."""
+        self.memory_mask = self.memory_mask[..., :length]
+        for layer in self.layers:
+            layer.memory_keys, layer.memory_values = layer.memory_keys[:, :, :length], layer.memory_values[:, :, :length]
 
 
 def _overwrite(old: Tensor, places: Tensor, new: Tensor) -> None:
     """Boolean rows take the places of others; beyond their end it is False."""
     old[places] = F.pad(new, (0, old.size(-1) - new.size(-1)))
+
+
+def _last_in_use(in_use: Tensor) -> int:
+    """How many there are up to the last True of (N)."""
+    return int((in_use * torch.arange(1, in_use.size(0) + 1, device=in_use.device)).max())
