@@ -130,10 +130,11 @@ class Cache:
         _overwrite(self.paths, places, new.paths[:, :, : new.width])
         self.lengths[places] = new.lengths
         for old, layer in zip(self.layers, new.layers, strict=True):
-            old.keys[places, :, : new.width] = layer.keys[:, :, : new.width]
-            old.values[places, :, : new.width] = layer.values[:, :, : new.width]
-            old.memory_keys[places, :, : layer.memory_keys.size(2)] = layer.memory_keys
-            old.memory_values[places, :, : layer.memory_values.size(2)] = layer.memory_values
+            dtype = old.keys.dtype  # few sentences may have begun in another precision than many
+            old.keys[places, :, : new.width] = layer.keys[:, :, : new.width].to(dtype)
+            old.values[places, :, : new.width] = layer.values[:, :, : new.width].to(dtype)
+            old.memory_keys[places, :, : layer.memory_keys.size(2)] = layer.memory_keys.to(dtype)
+            old.memory_values[places, :, : layer.memory_values.size(2)] = layer.memory_values.to(dtype)
         self.width = _last_in_use(self.paths.any(dim=1).any(dim=0))
         self._forget_source_from(_last_in_use(self.memory_mask.flatten(1).any(dim=0)))
 

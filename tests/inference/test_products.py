@@ -68,3 +68,13 @@ def test_the_same_text_in_float32() -> None:
     search = BeamSearch(4, lengths=LengthLimits(1.0, 5))
     plain, fast = (TorchEngine(each, 16).search(search, sources) for each in (model, prepared(model)))
     assert [found[0].tokens for found in plain] == [found[0].tokens for found in fast]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_few_newcomers_join_many_in_lower_precision(precision: str, beam: int) -> None:
+    model = prepared(Transformer(small_config(norm_order="pre")).eval(), precision)  # type: ignore[arg-type]
+    sources = [[*ids(1, 3 + i % 9)[0].tolist(), EOS] for i in range(60)]
+    for places in (3, 16):  # two places are filled at a time in sixteen, all three in three
+        found = TorchEngine(model, places).search(BeamSearch(beam, lengths=LengthLimits(1.0, 5)), sources)
+        assert all(found)
