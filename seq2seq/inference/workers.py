@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -56,11 +57,21 @@ class Workers:
                     raise answer
                 for i, hypotheses in zip(share, answer, strict=True):
                     found[i] = hypotheses
-        except (EOFError, ConnectionError):
-            raise MachineProblem(
-                "a process that translates was killed, most often because memory ran out", "workers=1, or a smaller batch_size"
-            ) from None
+        except BaseException as error:
+            self._dismiss()  # an answer that is still to come must not be taken for that of the next search
+            if isinstance(error, EOFError | ConnectionError):
+                raise MachineProblem(
+                    "a process that translates was killed, most often because memory ran out",
+                    "workers=1, or a smaller batch_size",
+                ) from None
+            raise
         return found
+
+    def _dismiss(self) -> None:
+        """End the workers; the next search starts others."""
+        for connection in self._connections:
+            connection.close()
+        self._connections = []
 
     def _start(self) -> None:
         if self._connections:
@@ -84,17 +95,15 @@ def _work(engine: Engine, connection: Connection, of_parent: list[Connection], t
     _die_with(parent)
     keep_memory()
     torch.set_num_threads(threads)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
+        while True:
             search, sources = connection.recv()
-        except (EOFError, ConnectionError):
-            return
-        answer: Any
-        try:
-            answer = engine.search(search, sources)
-        except Exception as error:  # raised again by the parent
-            answer = error
-        connection.send(answer)
+            answer: Any
+            try:
+                answer = engine.search(search, sources)
+            except Exception as error:  # raised again by the parent
+                answer = error
+            connection.send(answer)
 
 
 def _die_with(parent: int) -> None:

@@ -68,6 +68,17 @@ def test_what_goes_wrong_in_a_worker_is_told_here(sources: list[list[int]]) -> N
         workers.search(BeamSearch(1), sources)
 
 
+@linux_only
+def test_after_an_error_the_next_search_gets_its_own_answers(sources: list[list[int]]) -> None:
+    """One worker fails at once, the other answers: that answer must not be taken for one to the next question."""
+    workers = Workers(_Echo(), 2)
+    longest = max(range(len(sources)), key=lambda i: len(sources[i]))
+    with pytest.raises(ConfigProblem, match="refused"):
+        workers.search(BeamSearch(1), [[*source, -1] if i == longest else source for i, source in enumerate(sources)])
+    others = [[4, *source] for source in sources]
+    assert [of_one[0].tokens for of_one in workers.search(BeamSearch(1), others)] == others
+
+
 def test_precision_by_machine_and_settings_that_cannot_be() -> None:
     from seq2seq.inference.engine import best_precision
 
@@ -86,6 +97,19 @@ class _Names(TorchEngine):
         from seq2seq.decoding.stepper import Hypothesis
 
         return [[Hypothesis([os.getpid()], 0.0, 0.0)] for _ in sources]  # type: ignore[attr-defined]
+
+
+class _Echo(TorchEngine):
+    """Says what it is given, and refuses what ends in -1."""
+
+    def __init__(self) -> None: ...
+
+    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+        from seq2seq.decoding.stepper import Hypothesis
+
+        if any(source[-1] == -1 for source in sources):  # type: ignore[attr-defined]
+            raise ConfigProblem("refused", "ask for another")
+        return [[Hypothesis(list(source), 0.0, 0.0)] for source in sources]  # type: ignore[attr-defined]
 
 
 class _Broken(TorchEngine):
