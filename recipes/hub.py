@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.data.download import cache_folder, is_offline
+from seq2seq.data.download import is_offline
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus, PairCleaner, Provenance
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
+from seq2seq.folders import cache_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seq2seq.data.download import RemoteFile, cache_folder
+from seq2seq.data.download import RemoteFile
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
 from seq2seq.data.recipe import Corpus
 from seq2seq.errors import ConfigProblem
+from seq2seq.folders import cache_folder
 
 _COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 _FOLDER = f"https://raw.githubusercontent.com/multi30k/dataset/{_COMMIT}/data/task1/raw"

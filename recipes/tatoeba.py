@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from seq2seq.data.download import RemoteFile, cache_folder, open_member
+from seq2seq.data.download import RemoteFile, open_member
 from seq2seq.data.lines import decode_lines
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus, record_file
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.errors import DataProblem
+from seq2seq.folders import cache_folder
 
 _LICENCE = "CC BY 2.0 FR, tatoeba.org"
 _URL = "https://object.pouta.csc.fi/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"

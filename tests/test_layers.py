@@ -14,6 +14,8 @@ FLOORS = {
     "atomic": 0,
     "journal": 0,
     "stopping": 0,
+    "folders": 0,
+    "kernels": 0,
     "model": 1,
     "data": 1,
     "decoding": 1,

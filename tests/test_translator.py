@@ -105,10 +105,10 @@ def test_where_memory_is_short_batches_are_halved(bundle: Bundle, monkeypatch: p
     expected = Translator(bundle, SHORT).translate(lines)
     start = Transformer.start
 
-    def short_of_memory(self: Transformer, source: torch.Tensor, hypotheses: int) -> object:
+    def short_of_memory(self: Transformer, source: torch.Tensor) -> object:
         if source.size(0) > 3 or source.size(1) > 30:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return start(self, source, hypotheses)
+        return start(self, source)
 
     monkeypatch.setattr(Transformer, "start", short_of_memory)
     found = list(Translator(bundle, SHORT).stream(lines))

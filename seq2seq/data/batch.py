@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seq2seq.data.download import cache_folder
+from seq2seq.folders import cache_folder
 from seq2seq.symbols import BOS, PAD
 
 Ids = npt.NDArray[np.int32]

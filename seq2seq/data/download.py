@@ -20,12 +20,6 @@ ATTEMPTS = 5
 _OTHERWISE = "or put the files into a folder and name it: recipe.folder=DIR or SEQ2SEQ_DATA=DIR"
 
 
-def cache_folder(name: str) -> Path:
-    """A folder of our cache: `$SEQ2SEQ_CACHE`, else `~/.cache/seq2seq`."""
-    root = os.environ.get("SEQ2SEQ_CACHE") or Path.home() / ".cache" / "seq2seq"
-    return Path(root) / name
-
-
 def is_offline() -> bool:
     """Whether `SEQ2SEQ_OFFLINE` or the hub's own `HF_HUB_OFFLINE` forbids the network."""
     return any(os.environ.get(name, "0") not in ("", "0") for name in ("SEQ2SEQ_OFFLINE", "HF_HUB_OFFLINE"))

@@ -7,9 +7,9 @@ from itertools import islice, repeat
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seq2seq.data.download import cache_folder
 from seq2seq.data.text import is_blank
 from seq2seq.errors import DataProblem
+from seq2seq.folders import cache_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

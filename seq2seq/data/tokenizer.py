@@ -13,9 +13,9 @@ from typing import Any, Literal
 import sentencepiece
 
 from seq2seq.atomic import replacing_folder
-from seq2seq.data.download import cache_folder
 from seq2seq.data.drawing import SubwordDrawer
 from seq2seq.errors import BundleProblem, DataProblem
+from seq2seq.folders import cache_folder
 from seq2seq.schema import build, plain, require
 from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
 

@@ -60,7 +60,7 @@ class _Batch(Generic[S]):
         self.numbers: list[int | None] = list(numbers)
         """Which sentence is in each place; None: free, and searched on for nothing until it is filled."""
         self.hypotheses: Any = search.begin(source)
-        self.state = model.start(source, search.hypotheses)
+        self.state = model.start(source)
         self.step()
 
     def step(self) -> None:

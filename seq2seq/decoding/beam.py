@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.decoding.best import best_continuations
-from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, allow, forbid_repeats, log_softmax, penalise_repeats
+from seq2seq.decoding.best import best_continuations, log_normalizers
+from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, allow, forbid_repeats, penalise_repeats
 from seq2seq.decoding.stepper import NEVER, Hypothesis
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
@@ -104,12 +104,13 @@ class Beam:
 
     def _continuations(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best of each sentence, enough that K do not end: log-probabilities, tokens and parent slots, each (B, 2K)."""
-        log_probs = allow(log_softmax(logits), self.length, self.least, self.most)
+        normalizers = log_normalizers(logits)
+        logits = allow(logits, self.length, self.least, self.most)
         if self.search.repetition_penalty != 1:
-            log_probs = penalise_repeats(log_probs, self.tokens, self.search.repetition_penalty)
+            logits = penalise_repeats(logits, normalizers, self.tokens, self.search.repetition_penalty)
         if self.search.no_repeats:
-            log_probs = forbid_repeats(log_probs, self.tokens, self.search.no_repeats)
-        return best_continuations(log_probs, self.scores, 2 * self.search.beam_size)
+            logits = forbid_repeats(logits, self.tokens, self.search.no_repeats)
+        return best_continuations(logits, self.scores - normalizers, 2 * self.search.beam_size)
 
     def _finish(self, log_probabilities: Tensor, parents: Tensor) -> None:
         """Put hypotheses that end now (others are -inf) among the finished, best first. Their length counts EOS."""

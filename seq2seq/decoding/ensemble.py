@@ -30,8 +30,8 @@ class Ensemble:
     def __init__(self, models: Sequence[Stepper[Any]]) -> None:
         self.models = models
 
-    def start(self, source: Tensor, hypotheses: int) -> EnsembleState:
-        return EnsembleState([model.start(source, hypotheses) for model in self.models])
+    def start(self, source: Tensor) -> EnsembleState:
+        return EnsembleState([model.start(source) for model in self.models])
 
     def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Tensor, EnsembleState]:
         """The logarithm of the mean of the models' probabilities takes the place of logits."""

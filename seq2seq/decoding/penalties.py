@@ -72,13 +72,6 @@ class LengthLimits:
         return least.minimum(most), most
 
 
-def log_softmax(logits: Tensor) -> Tensor:
-    """log softmax over the last axis, in float32, in the place of the logits: on a CPU making room for as many numbers again
-    takes longer than computing them."""
-    logits = logits.float()
-    return torch.ops.aten._log_softmax.out(logits, -1, False, out=logits)  # type: ignore[no-any-return]
-
-
 def allow(log_probs: Tensor, length: Tensor, least: Tensor, most: Tensor) -> Tensor:
     """What may come next: never a special token, EOS not before the least length, and only EOS at the most. In place.
 
@@ -96,14 +89,16 @@ def allow(log_probs: Tensor, length: Tensor, least: Tensor, most: Tensor) -> Ten
     return log_probs
 
 
-def penalise_repeats(log_probs: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+def penalise_repeats(logits: Tensor, normalizers: Tensor, tokens: Tensor, penalty: float) -> Tensor:
     """Multiply the log-probability of every token that a hypothesis has said already (Keskar et al., 2019). In place.
 
     Args:
-        log_probs: (B, K, V) of the next token.
+        logits: (B, K, V) of the next token.
+        normalizers: (B, K), what makes log-probabilities of them when it is subtracted.
         tokens: (B, K, L) so far, the newest last.
     """
-    return log_probs.scatter_(2, tokens, log_probs.gather(2, tokens) * penalty)
+    normalizers = normalizers[:, :, None]
+    return logits.scatter_(2, tokens, (logits.gather(2, tokens) - normalizers) * penalty + normalizers)
 
 
 def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:

@@ -32,8 +32,8 @@ UNSPEAKABLE = (PAD, BOS, UNK)
 class Stepper(Protocol[S]):
     """A model, one token at a time."""
 
-    def start(self, source: Tensor, hypotheses: int) -> S:
-        """source (B, S) ids -> the state before the first token, one hypothesis a sentence, of which there will be more."""
+    def start(self, source: Tensor) -> S:
+        """source (B, S) ids -> the state before the first token, one hypothesis a sentence, of which there may be more."""
         ...
 
     def step(self, tokens: Tensor, state: S) -> tuple[Tensor, S]:

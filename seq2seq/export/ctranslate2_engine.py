@@ -9,12 +9,12 @@ import torch
 
 from seq2seq.atomic import replacing_folder
 from seq2seq.bundle import Bundle
-from seq2seq.data.download import cache_folder
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthPenalty
 from seq2seq.decoding.stepper import UNSPEAKABLE, Hypothesis, Search
 from seq2seq.errors import ConfigProblem
 from seq2seq.export.ctranslate2 import Quantization, export, specs
+from seq2seq.folders import cache_folder
 from seq2seq.inference.engine import Engine
 from seq2seq.schema import require
 

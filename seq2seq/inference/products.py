@@ -1,6 +1,6 @@
 """Matrix products with weights that do not change any more: packed once, and in the precision that is asked for.
 
-Everything but the products, and what the decoder remembers, stays as it is. What is packed here does not train.
+Everything but the products stays as it is. What is packed here does not train.
 """
 
 import copy
@@ -142,6 +142,4 @@ def prepared(model: Transformer, precision: Precision = "float32", rows: int = _
         model.output = pack(model.output)  # type: ignore[assignment]
         a_sentence = torch.full((1, 1), EOS, device=model.source_embedding.tokens.weight.device)
         model.step(a_sentence, model.start(a_sentence))  # what is used is packed here, not in every process
-    if on_cpu and precision != "float32":
-        model.decoder.remembers = torch.bfloat16
     return model

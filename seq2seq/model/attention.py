@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seq2seq.kernels import KERNEL_WIDTHS, kernels, runs_kernels
 from seq2seq.model.masks import causal_mask
 from seq2seq.model.positions import Rotation
 
@@ -45,19 +46,30 @@ def fused_attention(
     )
 
 
-def bfloat16_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """The same with keys and values that are remembered in bfloat16, on a CPU, where two small products in that precision take a
-    third of the time of the fused kernel. Sums are float32.
+def attention_of_few(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor) -> Tensor:
+    """The same function for the K queries of a step of decoding, heads side by side; on a CPU by a kernel of our own, because a
+    library takes longer to begin so small a product than to make it.
 
     Args:
-        mask: as numbers that are added to the scores: 0 or -inf.
+        query: (B, H, K, D).
+        key: (B, H', N, D), where H' divides H.
+        value: (B, H', N, D), laid out as `key`.
+        may_attend: (B, K, N), or (B, 1, N) if it is the same for all.
+
+    Returns:
+        (B, K, H * D).
     """
-    groups = query.size(1) // key.size(1)
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = (query * query.size(-1) ** -0.5).bfloat16() @ key.transpose(-2, -1)
-    weights = (scores + mask).softmax(dim=-1)
-    return (weights @ value).float()  # type: ignore[no-any-return]
+    B, H, K, D = query.shape
+    library = kernels() if runs_kernels(query, key, value) and D in KERNEL_WIDTHS else None
+    if library is None:
+        return fused_attention(query, key, value, may_attend[:, None]).transpose(1, 2).flatten(-2)
+    out = query.new_empty(B, K, H * D)
+    of_k = may_attend.stride(1) if may_attend.size(1) > 1 else 0
+    library.attend(
+        *(query.data_ptr(), *query.stride()[:3], key.data_ptr(), value.data_ptr(), *key.stride()[:3]),
+        *(may_attend.data_ptr(), may_attend.stride(0), of_k, out.data_ptr(), B, H, H // key.size(1), K, key.size(2), D),
+    )
+    return out
 
 
 class MultiHeadAttention(nn.Module):
@@ -131,8 +143,9 @@ class MultiHeadAttention(nn.Module):
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Heads attend side by side and are joined again: (B, H, T, D) and (B, H, S, D) -> (B, T, E)."""
-        if keys.dtype != queries.dtype and mask is not None:
-            heads = bfloat16_attention(queries, keys, values, mask)
-        else:
-            heads = fused_attention(queries, keys, values, mask, causal, self.dropout if self.training else 0.0)
+        heads = fused_attention(queries, keys, values, mask, causal, self.dropout if self.training else 0.0)
         return self.output(heads.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+
+    def attend_step(self, queries: Tensor, keys: Tensor, values: Tensor, may_attend: Tensor) -> Tensor:
+        """The same for the newest positions only: (B, H, K, D), (B, H', N, D) and (B, K, N) -> (B, K, E)."""
+        return self.output(attention_of_few(queries, keys, values, may_attend))  # type: ignore[no-any-return]

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seq2seq.kernels import kernels, runs_kernels
+
 BLOCK = 16
 """Room is made for this many nodes a hypothesis at a time."""
 
@@ -30,9 +32,13 @@ class LayerCache:
 
     def write(self, keys: Tensor, values: Tensor, nodes: Tensor) -> None:
         """Keep the newest keys and values (B, H, K, D) of each hypothesis at its node (B, K)."""
-        sentences = torch.arange(nodes.size(0), device=nodes.device)[:, None]
-        self.keys[sentences, :, nodes] = keys.transpose(1, 2).to(self.keys.dtype)
-        self.values[sentences, :, nodes] = values.transpose(1, 2).to(self.values.dtype)
+        for room, newest in ((self.keys, keys), (self.values, values)):
+            library = kernels() if runs_kernels(newest, room) else None
+            if library is None:
+                room.scatter_(2, nodes[:, None, :, None].expand_as(newest), newest)
+            else:
+                strides = (*newest.stride()[:3], room.data_ptr(), *room.stride()[:3])
+                library.keep(newest.data_ptr(), *strides, nodes.data_ptr(), *newest.shape)
 
     def of(self, sentences: Tensor) -> "LayerCache":
         kept = (x.index_select(0, sentences) for x in (self.keys, self.values, self.memory_keys, self.memory_values))
@@ -72,7 +78,7 @@ class Cache:
         """A node for the next token of every hypothesis, which joins its path.
 
         Returns:
-            The nodes (B, K), and what may be attended to (B, 1, K, width): 0 on the path of each hypothesis, -inf elsewhere.
+            The nodes (B, K), and what may be attended to (B, K, width): the path of each hypothesis.
         """
         hypotheses = self.paths.size(1)
         self._make_room(self.width + hypotheses)
@@ -80,9 +86,7 @@ class Cache:
         self.width = max(self.width, int(nodes.max()) + 1)
         self.paths = self.paths.scatter(2, nodes[:, :, None], True)
         self.lengths = self.lengths + 1
-        paths = self.paths[:, :, : self.width]
-        mask = torch.zeros(paths.shape, device=paths.device, dtype=self.layers[0].keys.dtype)
-        return nodes, mask.masked_fill_(~paths, float("-inf"))[:, None]
+        return nodes, self.paths[:, :, : self.width]
 
     def _free_nodes(self, count: int) -> Tensor:
         """(B, count): of each sentence the first nodes that are on no path."""
@@ -130,11 +134,13 @@ class Cache:
         _overwrite(self.paths, places, new.paths[:, :, : new.width])
         self.lengths[places] = new.lengths
         for old, layer in zip(self.layers, new.layers, strict=True):
-            dtype = old.keys.dtype  # few sentences may have begun in another precision than many
-            old.keys[places, :, : new.width] = layer.keys[:, :, : new.width].to(dtype)
-            old.values[places, :, : new.width] = layer.values[:, :, : new.width].to(dtype)
-            old.memory_keys[places, :, : layer.memory_keys.size(2)] = layer.memory_keys.to(dtype)
-            old.memory_values[places, :, : layer.memory_values.size(2)] = layer.memory_values.to(dtype)
+            for room, newcomers in (
+                (old.keys, layer.keys[:, :, : new.width]),
+                (old.values, layer.values[:, :, : new.width]),
+                (old.memory_keys, layer.memory_keys),
+                (old.memory_values, layer.memory_values),
+            ):
+                room[places, :, : newcomers.size(2)] = newcomers
         self.width = _last_in_use(self.paths.any(dim=1).any(dim=0))
         self._forget_source_from(_last_in_use(self.memory_mask.flatten(1).any(dim=0)))
 

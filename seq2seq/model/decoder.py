@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from seq2seq.model.attention import MultiHeadAttention
@@ -12,14 +11,11 @@ from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
 from seq2seq.model.residual import Residual, make_norm
 
-_FEW = 4
-"""So few sentences need few operations more than few bytes."""
-
 
 @dataclass(frozen=True)
 class Newest:
     """What all layers need to know of the newest tokens: their nodes in the cache (B, K), their rotation, and what they may
-    attend to of their own past (B, 1, K, N) and of the source (B, 1, 1, S), as 0 and -inf to be added to scores."""
+    attend to of their own past (B, K, N) and of the source (B, 1, S)."""
 
     nodes: Tensor
     rotation: Rotation | None
@@ -62,11 +58,11 @@ class DecoderLayer(nn.Module):
             queries, keys, values = self.self_attention.queries_keys_values(x, newest.rotation)
             layer.write(keys, values, newest.nodes)
             past = slice(0, cache.width)
-            return self.self_attention.attend(queries, layer.keys[:, :, past], layer.values[:, :, past], newest.may_attend)
+            return self.self_attention.attend_step(queries, layer.keys[:, :, past], layer.values[:, :, past], newest.may_attend)
 
         def attend_to_source(x: Tensor) -> Tensor:
             queries = self.cross_attention.queries(x)
-            return self.cross_attention.attend(queries, layer.memory_keys, layer.memory_values, newest.may_attend_to_source)
+            return self.cross_attention.attend_step(queries, layer.memory_keys, layer.memory_values, newest.may_attend_to_source)
 
         x = self.self_attention_residual(x, attend_to_own_past)
         x = self.cross_attention_residual(x, attend_to_source)
@@ -80,8 +76,6 @@ class Decoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder.layers))
         self.norm = make_norm(config, config.decoder.d_model) if config.norm_order == "pre" else nn.Identity()
-        self.remembers: torch.dtype | None = None
-        """The precision of keys and values between steps, where there are many of them; None: the model's own."""
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
         """Embedded target (B, T, E) -> features (B, T, E)."""
@@ -89,24 +83,18 @@ class Decoder(nn.Module):
             x = layer(x, memory, memory_mask, rotation)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def start(self, memory: Tensor, memory_mask: Tensor, hypotheses: int) -> Cache:
-        """An empty cache, one hypothesis a sentence, with the memory's keys and values computed once.
-
-        Args:
-            hypotheses: how many a sentence will have.
-        """
-        dtype = self.remembers if self.remembers and hypotheses > 1 and memory.size(0) > _FEW else memory.dtype
+    def start(self, memory: Tensor, memory_mask: Tensor) -> Cache:
+        """An empty cache, one hypothesis a sentence, with the memory's keys and values computed once."""
         kept = []
         for layer in self.layers:
             keys, values = layer.cross_attention.keys_and_values(memory)  # type: ignore[operator, union-attr]
-            kept.append((keys.to(dtype).contiguous(), values.to(dtype).contiguous()))
+            kept.append((keys.contiguous(), values.contiguous()))
         return Cache.empty(kept, memory_mask)
 
     def step(self, x: Tensor, cache: Cache, rotation: Rotation | None) -> Tensor:
         """Embedded newest tokens (B, K, E) -> features (B, K, E). The cache takes them in."""
         nodes, may_attend = cache.grow()
-        to_source = torch.zeros(cache.memory_mask.shape, device=x.device, dtype=may_attend.dtype)
-        newest = Newest(nodes, rotation, may_attend, to_source.masked_fill_(~cache.memory_mask, float("-inf")))
+        newest = Newest(nodes, rotation, may_attend, cache.memory_mask[:, 0])
         for layer, kept in zip(self.layers, cache.layers, strict=True):
             x = layer.step(x, kept, cache, newest)  # type: ignore[operator]
         return self.norm(x)  # type: ignore[no-any-return]

@@ -63,9 +63,9 @@ class Transformer(nn.Module):
         x, rotation = self.source_embedding(source, self._positions(source))
         return self.encoder(x, padding_mask(source), rotation)  # type: ignore[no-any-return]
 
-    def start(self, source: Tensor, hypotheses: int = 1) -> Cache:
-        """source (B, S) -> the cache of its decoding, one hypothesis a sentence, of which there will be more."""
-        return self.decoder.start(self.encode(source), padding_mask(source), hypotheses)
+    def start(self, source: Tensor) -> Cache:
+        """source (B, S) -> the cache of its decoding, one hypothesis a sentence, of which there may be more."""
+        return self.decoder.start(self.encode(source), padding_mask(source))
 
     def step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """tokens (B, K), the newest of each hypothesis -> logits (B, K, V) of the next, and the cache that knows them.

@@ -42,7 +42,7 @@ class Toy:
 
     seed: int
 
-    def start(self, source: Tensor, hypotheses: int) -> History:
+    def start(self, source: Tensor) -> History:
         return History([[row] for row in source.tolist()])
 
     def step(self, tokens: Tensor, state: History) -> tuple[Tensor, History]:

@@ -1,0 +1,163 @@
+/* The inner loops of decoding, where a library's products are too large a tool: thousands of attentions of a few queries, and the
+   few best of many tokens. Each has its slow twin in torch, to which tests/test_kernels.py compares it.
+
+   Letters of shapes are those of symbols.py. Tensors come with their strides in elements; the last axis has stride 1. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef int64_t size;
+
+#define LANES 16 /* numbers in a vector */
+#define MOST_PARTS 8
+#define INLINE static inline __attribute__((always_inline))
+
+/* e^x for x <= 0 to within 2e-7 of itself, without a branch, so that loops over it are vectorised. */
+INLINE float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float whole = floorf(x * 1.44269504f + 0.5f);
+    float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; /* ln 2 in two parts */
+    float power = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666666f + rest * (0.0416664548f + rest * (0.00836303151f
+                  + rest * 0.00137978571f)))));
+    uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return power * scale;
+}
+
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE lanes at(const float *numbers, int part) { return ((const lanes *)numbers)[part]; }
+INLINE void put(float *numbers, int part, lanes x) { ((lanes *)numbers)[part] = x; }
+
+INLINE float sum_of(lanes x) {
+    float sum = 0.0f;
+    for (int i = 0; i < LANES; i++) sum += x[i];
+    return sum;
+}
+
+/* softmax(q K^T / sqrt(D)) V of one query over some rows of keys and values. `weights` has room for a multiple of LANES. D is
+   `parts` times LANES; `parts` is a constant where this is called, so that all sums stay in registers. */
+INLINE void attend_one(const float *query, const float *keys, const float *values, size step, const int *rows, size count,
+                       int parts, float *weights, float *out) {
+    float scale = 1.0f / sqrtf((float)(parts * LANES)), most = -INFINITY, total = 0.0f;
+    lanes asked[MOST_PARTS], sum[MOST_PARTS];
+    for (int p = 0; p < parts; p++) asked[p] = at(query, p);
+    for (size i = 0; i < count; i++) {
+        const float *key = keys + rows[i] * step;
+        lanes products = asked[0] * at(key, 0);
+        for (int p = 1; p < parts; p++) products += asked[p] * at(key, p);
+        weights[i] = sum_of(products) * scale;
+        most = weights[i] > most ? weights[i] : most;
+    }
+    for (size i = count; i % LANES; i++) weights[i] = -INFINITY;
+    for (size start = 0; start < count; start += LANES) {
+        #pragma omp simd reduction(+ : total)
+        for (size i = start; i < start + LANES; i++) total += weights[i] = exponential(weights[i] - most);
+    }
+    for (int p = 0; p < parts; p++) sum[p] = (lanes){0};
+    for (size i = 0; i < count; i++) {
+        const float *value = values + rows[i] * step;
+        for (int p = 0; p < parts; p++) sum[p] += weights[i] * at(value, p);
+    }
+    for (int p = 0; p < parts; p++) put(out, p, sum[p] * (1.0f / total));
+}
+
+/* Memory is far away, and the next head's rows are known. */
+INLINE void prefetch(const float *keys, const float *values, size step, size N, size D) {
+    for (size n = 0; n < N; n++)
+        for (size d = 0; d < D; d += LANES) {
+            __builtin_prefetch(keys + n * step + d);
+            __builtin_prefetch(values + n * step + d);
+        }
+}
+
+/* Queries (B, H, K, D) attend to keys and values (B, H / group, N, D) where may_attend (B, K, N) is true:
+   out (B, K, H, D). D is a multiple of LANES and at most MOST_PARTS of them. */
+void attend(const float *queries, size query_b, size query_h, size query_k, const float *keys, const float *values, size key_b,
+            size key_h, size key_n, const uint8_t *may_attend, size may_b, size may_k, float *out, size B, size H, size group,
+            size K, size N, size D) {
+    int rows[K][N];
+    size counts[K];
+    float weights[N + LANES];
+    for (size b = 0; b < B; b++) {
+        for (size k = 0; k < K; k++) {
+            counts[k] = 0;
+            for (size n = 0; n < N; n++) {
+                rows[k][counts[k]] = (int)n;
+                counts[k] += may_attend[b * may_b + k * may_k + n];
+            }
+        }
+        for (size h = 0; h < H; h++) {
+            const float *key = keys + b * key_b + h / group * key_h, *value = values + b * key_b + h / group * key_h;
+            if (h + 1 < H) prefetch(key + key_h, value + key_h, key_n, N, D);
+            else if (b + 1 < B) prefetch(keys + (b + 1) * key_b, values + (b + 1) * key_b, key_n, N, D);
+            for (size k = 0; k < K; k++) {
+                const float *query = queries + b * query_b + h * query_h + k * query_k;
+                float *to = out + ((b * K + k) * H + h) * D;
+                /* The usual widths are constants here, so that sums stay in registers. */
+                if (D == 64) attend_one(query, key, value, key_n, rows[k], counts[k], 4, weights, to);
+                else if (D == 32) attend_one(query, key, value, key_n, rows[k], counts[k], 2, weights, to);
+                else attend_one(query, key, value, key_n, rows[k], counts[k], (int)(D / LANES), weights, to);
+            }
+        }
+    }
+}
+
+/* Numbers (B, H, K, D) are kept in room (B, H, N, D) at nodes (B, K). */
+void keep(const float *numbers, size from_b, size from_h, size from_k, float *room, size to_b, size to_h, size to_n,
+          const size *nodes, size B, size H, size K, size D) {
+    for (size b = 0; b < B; b++)
+        for (size h = 0; h < H; h++)
+            for (size k = 0; k < K; k++)
+                memcpy(room + b * to_b + h * to_h + nodes[b * K + k] * to_n, numbers + b * from_b + h * from_h + k * from_k,
+                       D * sizeof(float));
+}
+
+/* log sum exp of each row of (R, V). */
+void log_sum_exp(const float *logits, float *out, size R, size V) {
+    for (size r = 0; r < R; r++) {
+        const float *row = logits + r * V;
+        float most = -INFINITY, total = 0.0f;
+        #pragma omp simd reduction(max : most)
+        for (size v = 0; v < V; v++) most = row[v] > most ? row[v] : most;
+        #pragma omp simd reduction(+ : total)
+        for (size v = 0; v < V; v++) total += exponential(row[v] - most);
+        out[r] = most + logf(total);
+    }
+}
+
+/* Put a sum among the `count` best, which are in falling order; the last of them leaves. */
+INLINE void insert(float sum, size token, size slot, float *sums, size *tokens, size *slots, size count) {
+    size place = count - 1;
+    for (; place > 0 && sums[place - 1] < sum; place--) {
+        sums[place] = sums[place - 1];
+        tokens[place] = tokens[place - 1];
+        slots[place] = slots[place - 1];
+    }
+    sums[place] = sum;
+    tokens[place] = token;
+    slots[place] = slot;
+}
+
+#define BLOCK 64
+
+/* The `count` best of scores (B, K) + logits (B, K, V) of each sentence: sums, tokens and slots, each (B, count), which the caller
+   has filled with -inf, 0 and 0. A block of tokens none of which is better than the worst of the best is passed over at once. */
+void best(const float *logits, const float *scores, float *sums, size *tokens, size *slots, size B, size K, size V, size count) {
+    for (size b = 0; b < B; b++, sums += count, tokens += count, slots += count)
+        for (size k = 0; k < K; k++) {
+            const float *row = logits + (b * K + k) * V;
+            float score = scores[b * K + k];
+            for (size start = 0; start < V; start += BLOCK) {
+                size end = start + BLOCK < V ? start + BLOCK : V;
+                float most = -INFINITY;
+                #pragma omp simd reduction(max : most)
+                for (size v = start; v < end; v++) most = row[v] > most ? row[v] : most;
+                if (!(score + most > sums[count - 1])) continue;
+                for (size v = start; v < end; v++)
+                    if (score + row[v] > sums[count - 1]) insert(score + row[v], v, k, sums, tokens, slots, count);
+            }
+        }
+}
