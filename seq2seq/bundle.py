@@ -21,6 +21,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from seq2seq import __version__
 from seq2seq.atomic import MANIFEST, check_manifest, replacing_folder, write_manifest
@@ -163,20 +164,44 @@ def _read_weights(config: TransformerConfig, path: Path) -> Transformer:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (safetensors.SafetensorError, OSError) as error:
         raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
-    if config.layers + config.decoder.layers > len(shapes):
-        raise BundleProblem(f"{path} holds {len(shapes)} tensors, too few for the layers of {_CONFIG}", "make the bundle again")
-    with torch.device("meta"):
-        expected = {name: tuple(parameter.shape) for name, parameter in Transformer(config).named_parameters()}
+    _compare(shapes, _largest(config), path)
+    with _NothingDrawn():
+        model = Transformer(config)
+    expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if differing := sorted(set(shapes) ^ set(expected))[:3]:
         raise BundleProblem(
             f"{path} does not hold this model's tensors; they differ in {', '.join(differing)}", "make the bundle again"
         )
-    for name, shape in expected.items():
-        if shapes[name] != shape:
-            raise BundleProblem(f"{path}: {name} has shape {shapes[name]}, expected {shape}", "make the bundle again")
-    model = Transformer(config)
+    _compare(shapes, expected, path)
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
     return model
+
+
+def _largest(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Enough of the tensors to know that the model is no larger than the file."""
+    sizes: dict[str, tuple[int, ...]] = {"source_embedding.tokens.weight": (config.source_vocab_size, config.d_model)}
+    if config.tied_embeddings != "three-way":
+        sizes["target_embedding.tokens.weight"] = (config.target_vocab_size, config.decoder.d_model)
+    for name, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
+        sizes[f"{name}.layers.{stack.layers - 1}.feedforward.inner.weight"] = (stack.d_feedforward, stack.d_model)
+    return sizes
+
+
+def _compare(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise BundleProblem(f"{path} does not hold this model's tensors: {name} is missing", "make the bundle again")
+        if shapes[name] != shape:
+            raise BundleProblem(f"{path}: {name} has shape {shapes[name]}, expected {shape}", "make the bundle again")
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Weights that come from a file are not first drawn at random, which for a large model takes longer than reading it."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.__name__ in ("normal_", "uniform_"):
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def _render_card(bundle: Bundle, card: Card) -> str:

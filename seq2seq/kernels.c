@@ -73,11 +73,16 @@ INLINE void prefetch(const float *keys, const float *values, size step, size N, 
         }
 }
 
-/* Queries (B, H, K, D) attend to keys and values (B, H / group, N, D) where may_attend (B, K, N) is true:
-   out (B, K, H, D). D is a multiple of LANES and at most MOST_PARTS of them. */
-void attend(const float *queries, size query_b, size query_h, size query_k, const float *keys, const float *values, size key_b,
-            size key_h, size key_n, const uint8_t *may_attend, size may_b, size may_k, float *out, size B, size H, size group,
-            size K, size N, size D) {
+/* Keys and values of B sentences, H heads of them: (B, H, room, D) each, laid out alike. */
+typedef struct {
+    float *keys, *values;
+    size b, h, n;
+} kept;
+
+/* Queries (B, K, H * D), with rows `row` apart, attend to the first N of what is kept of H / group heads, where may_attend (B, K, N)
+   is true: out (B, K, H * D). D is a multiple of LANES and at most MOST_PARTS of them. */
+static void attend(const float *queries, size row, kept memory, const uint8_t *may_attend, size may_b, size may_k, float *out,
+                   size B, size K, size H, size group, size N, size D) {
     int rows[K][N];
     size counts[K];
     float weights[N + LANES];
@@ -90,29 +95,56 @@ void attend(const float *queries, size query_b, size query_h, size query_k, cons
             }
         }
         for (size h = 0; h < H; h++) {
-            const float *key = keys + b * key_b + h / group * key_h, *value = values + b * key_b + h / group * key_h;
-            if (h + 1 < H) prefetch(key + key_h, value + key_h, key_n, N, D);
-            else if (b + 1 < B) prefetch(keys + (b + 1) * key_b, values + (b + 1) * key_b, key_n, N, D);
+            size at = b * memory.b + h / group * memory.h;
+            const float *keys = memory.keys + at, *values = memory.values + at;
+            if (h + 1 < H) prefetch(keys + memory.h, values + memory.h, memory.n, N, D);
+            else if (b + 1 < B) prefetch(memory.keys + (b + 1) * memory.b, memory.values + (b + 1) * memory.b, memory.n, N, D);
             for (size k = 0; k < K; k++) {
-                const float *query = queries + b * query_b + h * query_h + k * query_k;
+                const float *query = queries + (b * K + k) * row + h * D;
                 float *to = out + ((b * K + k) * H + h) * D;
                 /* The usual widths are constants here, so that sums stay in registers. */
-                if (D == 64) attend_one(query, key, value, key_n, rows[k], counts[k], 4, weights, to);
-                else if (D == 32) attend_one(query, key, value, key_n, rows[k], counts[k], 2, weights, to);
-                else attend_one(query, key, value, key_n, rows[k], counts[k], (int)(D / LANES), weights, to);
+                if (D == 64) attend_one(query, keys, values, memory.n, rows[k], counts[k], 4, weights, to);
+                else if (D == 32) attend_one(query, keys, values, memory.n, rows[k], counts[k], 2, weights, to);
+                else attend_one(query, keys, values, memory.n, rows[k], counts[k], (int)(D / LANES), weights, to);
             }
         }
     }
 }
 
-/* Numbers (B, H, K, D) are kept in room (B, H, N, D) at nodes (B, K). */
-void keep(const float *numbers, size from_b, size from_h, size from_k, float *room, size to_b, size to_h, size to_n,
-          const size *nodes, size B, size H, size K, size D) {
-    for (size b = 0; b < B; b++)
-        for (size h = 0; h < H; h++)
-            for (size k = 0; k < K; k++)
-                memcpy(room + b * to_b + h * to_h + nodes[b * K + k] * to_n, numbers + b * from_b + h * from_h + k * from_k,
-                       D * sizeof(float));
+/* Multiply pairs of numbers, taken as complex ones, by complex numbers of length 1. */
+INLINE void turn(float *numbers, const float *turns, size D) {
+    for (size d = 0; d < D; d += 2) {
+        float real = numbers[d], imaginary = numbers[d + 1], cosine = turns[d], sine = turns[d + 1];
+        numbers[d] = real * cosine - imaginary * sine;
+        numbers[d + 1] = real * sine + imaginary * cosine;
+    }
+}
+
+/* A step of masked self-attention. Of each hypothesis come queries of H heads, then keys, then values of H / group heads, side by
+   side: (B, K, (H + 2 H / group) * D). Queries and keys are turned in place by `turns` (B, K, D) unless that is NULL, keys and values are
+   kept at nodes (B, K), and the queries attend to the first N nodes. */
+void attend_to_past(float *projected, const float *turns, float *keys, float *values, size kept_b, size kept_h, size kept_n,
+                    const size *nodes, const uint8_t *may_attend, size may_b, size may_k, float *out, size B, size K, size H,
+                    size group, size N, size D) {
+    kept memory = {keys, values, kept_b, kept_h, kept_n};
+    size of_keys = H / group, row = (H + 2 * of_keys) * D;
+    for (size bk = 0; bk < B * K; bk++) {
+        float *of_one = projected + bk * row;
+        if (turns)
+            for (size h = 0; h < H + of_keys; h++) turn(of_one + h * D, turns + bk * D, D);
+        for (size h = 0; h < of_keys; h++) {
+            size at = bk / K * kept_b + h * kept_h + nodes[bk] * kept_n;
+            memcpy(keys + at, of_one + (H + h) * D, D * sizeof(float));
+            memcpy(values + at, of_one + (H + of_keys + h) * D, D * sizeof(float));
+        }
+    }
+    attend(projected, row, memory, may_attend, may_b, may_k, out, B, K, H, group, N, D);
+}
+
+/* A step of cross-attention: queries (B, K, H * D) attend to the S positions of the source, the same for all hypotheses of a sentence. */
+void attend_to_source(const float *queries, float *keys, float *values, size kept_b, size kept_h, size kept_n,
+                      const uint8_t *may_attend, size may_b, float *out, size B, size K, size H, size group, size S, size D) {
+    attend(queries, H * D, (kept){keys, values, kept_b, kept_h, kept_n}, may_attend, may_b, 0, out, B, K, H, group, S, D);
 }
 
 /* log sum exp of each row of (R, V). */

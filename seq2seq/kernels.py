@@ -25,10 +25,10 @@ _FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
 )
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
-_STRIDES = [_SIZE] * 3
+_KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
 _ARGUMENTS = {
-    "attend": [_POINTER, *_STRIDES, _POINTER, _POINTER, *_STRIDES, _POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 6],
-    "keep": [_POINTER, *_STRIDES, _POINTER, *_STRIDES, _POINTER, *[_SIZE] * 4],
+    "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 6],
+    "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, *[_SIZE] * 6],
     "log_sum_exp": [_POINTER, _POINTER, _SIZE, _SIZE],
     "best": [_POINTER] * 5 + [_SIZE] * 4,
 }

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from seq2seq.decoding.sampling import Sampling
-from seq2seq.decoding.stepper import Hypotheses
+from seq2seq.decoding.stepper import Hypotheses, Lexicon, Wishes
 
 Matrix = Any
 """(N, N) numbers of NumPy: row i, column j compares candidate i with candidate j as its reference."""
@@ -29,16 +29,13 @@ class MinimumBayesRisk:
     n_best: int = 1
     no_repeats: int = 0
     max_target_length: int | None = None
+    lexicon: Lexicon | None = None
 
-    @property
-    def hypotheses(self) -> int:
-        return int(self.candidates.hypotheses)
-
-    def begin(self, source: Tensor) -> Hypotheses:
+    def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> Hypotheses:
         """See `Search`."""
-        no_repeats = max(self.no_repeats, self.candidates.no_repeats)
-        made_by = replace(self.candidates, no_repeats=no_repeats, max_target_length=self.max_target_length)
-        return made_by.begin(source)  # type: ignore[no-any-return]
+        known = dict(max_target_length=self.max_target_length, lexicon=self.lexicon)
+        made_by = replace(self.candidates, no_repeats=max(self.no_repeats, self.candidates.no_repeats), **known)
+        return made_by.begin(source, wishes)  # type: ignore[no-any-return]
 
     def rank(self, texts: Sequence[str]) -> list[tuple[int, float]]:
         """The `n_best` different texts: their places in `texts` and expected utilities (0 to 100), best first."""

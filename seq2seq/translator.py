@@ -12,10 +12,15 @@ from seq2seq.bundle import Bundle
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import is_blank, one_line, without_halves
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.decoding.stepper import Hypothesis
+from seq2seq.decoding.loops import loops
+from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
 from seq2seq.errors import BundleProblem, ConfigProblem, MachineProblem
-from seq2seq.inference.engine import Engine, Native, TorchEngine
+from seq2seq.explanation import NOTHING, Explanation, explain
+from seq2seq.inference.engine import Engine, TorchEngine
+from seq2seq.inference.native import Native
 from seq2seq.mbr import MinimumBayesRisk
+from seq2seq.symbols import EOS
+from seq2seq.wording import Wording, has_spaces, make_lexicon, phrase_tokens, says
 
 
 def find_device(name: str) -> torch.device:
@@ -36,10 +41,6 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-_NO_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
-"""Languages written without spaces: parts of a split line are joined directly."""
-
-
 @dataclass(frozen=True)
 class Candidate:
     """One translation of a line, and the score it is ranked by."""
@@ -55,6 +56,7 @@ CODES = {
     "LONG_SPLIT": "longer than the model holds: translated in parts and joined",
     "LENGTH_CAP": "the translation was ended at the greatest length, decoding.lengths",
     "LOOP": "the translation repeated itself without end and was made again without repeats",
+    "TERM": "a term of the glossary is missing from the translation",
     "EMPTY_OUT": "the model had nothing to say",
     "MEMORY": "memory did not suffice even for this line alone: answered with nothing",
 }
@@ -63,10 +65,12 @@ CODES = {
 
 @dataclass(frozen=True)
 class Translation:
-    """All that is known of one line: its candidates, best first, and what happened to it on the way, by `CODES`."""
+    """All that is known of one line: its candidates, best first, what happened to it on the way, by `CODES`, and if it was asked for,
+    what the best is made of."""
 
     candidates: tuple[Candidate, ...]
     codes: tuple[str, ...] = ()
+    explanation: Explanation | None = None
 
     @property
     def text(self) -> str:
@@ -88,6 +92,8 @@ class Translator:
         batch_size: int = 64,
         batch_tokens: int = 4096,
         engine: Engine | None = None,
+        wording: Wording | None = None,
+        others: Sequence[Bundle] = (),
     ) -> None:
         """
         Args:
@@ -95,11 +101,19 @@ class Translator:
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most this many source tokens, padding counted.
             engine: what searches; unset: the bundle's model as it is, which may be in training.
+            wording: what is wanted of all translations.
+            others: bundles that translate as one with the first.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
-        self.engine = engine or TorchEngine(bundle.model, batch_size, batch_tokens, next(bundle.model.parameters()).device)
-        self.search = replace(search or BeamSearch(), max_target_length=self.model.config.max_length - 1)
-        self._between_parts = "" if bundle.config.target.split("_")[0] in _NO_SPACES else " "
+        self.models = [bundle.model, *(other.model for other in others)]
+        self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens, next(bundle.model.parameters()).device)
+        self.wording = wording or Wording()
+        self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
+        self.search = replace(
+            search or BeamSearch(),
+            max_target_length=self.model.config.max_length - 1,
+            lexicon=make_lexicon(self.tokenizer, self.spaces[1], self.wording.banned) if self.wording.needs_lexicon else None,
+        )
 
     @classmethod
     def load(
@@ -109,6 +123,7 @@ class Translator:
         device: str = "auto",
         batch_size: int = 64,
         engine: Any = None,
+        wording: Wording | None = None,
     ) -> "Translator":
         """A translator from a bundle, or from several that translate as one.
 
@@ -116,6 +131,7 @@ class Translator:
             bundle: its folder; several must have one tokenizer and translate between the same languages.
             device: a torch device, or `auto`: a GPU where there is one.
             engine: settings that make an engine, `Native` if unset.
+            wording: what is wanted of all translations.
 
         Raises:
             BundleProblem: the bundle is missing or damaged.
@@ -124,7 +140,8 @@ class Translator:
         bundles = [Bundle.load(folder) for folder in folders]
         for folder, other in zip(folders[1:], bundles[1:], strict=True):
             _check_alike(bundles[0], other, str(folders[0]), str(folder))
-        return cls(bundles[0], search, batch_size, engine=(engine or Native()).make(bundles, find_device(device), batch_size))
+        made = (engine or Native()).make(bundles, find_device(device), batch_size)
+        return cls(bundles[0], search, batch_size, engine=made, wording=wording, others=bundles[1:])
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line."""
@@ -136,17 +153,37 @@ class Translator:
         while block := list(islice(lines, chunk)):
             yield from self.translate_block(block)
 
-    def translate_block(self, lines: Sequence[str]) -> list[Translation]:
-        """Translate some lines together."""
-        parts: list[list[int]] = []
+    def translate_block(self, lines: Sequence[str], prefixes: Sequence[str] = ()) -> list[Translation]:
+        """Translate some lines together.
+
+        Args:
+            prefixes: what each translation must begin with; none: with nothing in particular.
+        """
+        parts: list[_Part] = []
         spans: list[range] = []
-        for line, ids in zip(lines, self._encode(lines), strict=True):
+        for line, ids, prefix in zip(lines, self._encode(lines), prefixes or [""] * len(lines), strict=True):
             start = len(parts)
-            if not is_blank(line):
-                parts += [ids] if self._fits(ids) else self._split(line)
+            parts += self._parts(line, ids, prefix)
             spans.append(range(start, len(parts)))
         found = self._search(parts)
-        return [self._join(line, [found[i] for i in span]) for line, span in zip(lines, spans, strict=True)]
+        explained = self._explain(parts, found) if self.wording.explain else [NOTHING] * len(parts)
+        return [
+            self._join(line, [parts[i] for i in span], [found[i] for i in span], [explained[i] for i in span])
+            for line, span in zip(lines, spans, strict=True)
+        ]
+
+    def _parts(self, line: str, ids: list[int], prefix: str) -> "list[_Part]":
+        """A line in as many parts as the model needs; none of a blank one."""
+        if is_blank(line):
+            return []
+        texts = [(line, ids)] if self._fits(ids) else self._split(line)
+        return [self._part(text, ids, "" if number else prefix) for number, (text, ids) in enumerate(texts)]
+
+    def _part(self, text: str, ids: list[int], prefix: str) -> "_Part":
+        terms = self.wording.glossary.wanted(text, self.spaces[0]) if self.wording.glossary else []
+        phrases = tuple(phrase_tokens(self.tokenizer, term, self.spaces[1]) for term in terms)
+        beginning = tuple(self.tokenizer.encode_target([prefix])[0][: self.model.config.max_length - 1]) if prefix.strip() else ()
+        return _Part(ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
 
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
         # A line so long that it will be split is not encoded whole first.
@@ -158,24 +195,37 @@ class Translator:
     def _fits(self, ids: Sequence[int]) -> bool:
         return 1 < len(ids) <= self.model.config.max_length
 
-    def _split(self, line: str) -> list[list[int]]:
+    def _split(self, line: str) -> list[tuple[str, list[int]]]:
         texts = split_to_fit(
             line,
             lambda text: self._may_fit(text) and len(self.tokenizer.encode_source([text])[0]) <= self.model.config.max_length,
         )
-        return [ids for ids in self.tokenizer.encode_source(texts) if len(ids) > 1]
+        return [(text, ids) for text, ids in zip(texts, self.tokenizer.encode_source(texts), strict=True) if len(ids) > 1]
 
-    def _search(self, parts: Sequence[list[int]]) -> "list[_Found]":
+    def _search(self, parts: "Sequence[_Part]") -> "list[_Found]":
         """What search finds for each part."""
         was_training = self.model.training
         self.model.eval()
-        found = [_Found(self._ranked(hypotheses)) for hypotheses in self.engine.search(self.search, parts)]
-        looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i])]
+        found = [_Found(self._ranked(hypotheses)) for hypotheses in self._ask(self.search, parts)]
+        looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i].ids)]
         careful = replace(self.search, no_repeats=_NO_REPEATS)
-        for i, hypotheses in zip(looping, self.engine.search(careful, [parts[i] for i in looping]), strict=True):
+        for i, hypotheses in zip(looping, self._ask(careful, [parts[i] for i in looping]), strict=True):
             found[i] = _Found(self._ranked(hypotheses), looped=True)
         self.model.train(was_training)
         return found
+
+    def _ask(self, search: Search, parts: "Sequence[_Part]") -> list[list[Hypothesis]]:
+        wishes = [part.wishes for part in parts]
+        return self.engine.search(search, [part.ids for part in parts], wishes if any(w != Wishes() for w in wishes) else ())
+
+    def _explain(self, parts: "Sequence[_Part]", found: "Sequence[_Found]") -> list[Explanation]:
+        """Of the best hypothesis of each part."""
+        explained = [NOTHING] * len(parts)
+        known = [i for i, part in enumerate(found) if part.hypotheses]
+        sources, targets = [parts[i].ids for i in known], [found[i].hypotheses[0].tokens for i in known]
+        for i, explanation in zip(known, explain(self.models, self.tokenizer, sources, targets, self.spaces), strict=True):
+            explained[i] = explanation
+        return explained
 
     def _ranked(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
         """As they are, but where the search wants to compare them as text."""
@@ -184,26 +234,31 @@ class Translator:
         texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses])
         return [replace(hypotheses[place], score=utility) for place, utility in self.search.rank(texts)]
 
-    def _join(self, line: str, parts: "Sequence[_Found]") -> Translation:
+    def _join(
+        self, line: str, parts: "Sequence[_Part]", found: "Sequence[_Found]", explained: Sequence[Explanation]
+    ) -> Translation:
         """The parts of one line -> its translation. A line in several parts has as many candidates as its poorest part."""
         before = (("BAD_UTF8",) if _has_bad_bytes(line) else ()) + (("CONTROL",) if "\0" in line else ())
+        explanation = sum(explained, NOTHING) if self.wording.explain else None
         if not parts:
-            return Translation(_NOTHING, (*before, "BLANK"))
+            return Translation(_NOTHING, (*before, "BLANK"), explanation)
         candidates = []
-        for rank in range(min((len(part.hypotheses) for part in parts if part.hypotheses), default=0)):
-            chosen = [part.hypotheses[rank] for part in parts if part.hypotheses]
+        between = " " if self.spaces[1] else ""
+        for rank in range(min((len(part.hypotheses) for part in found if part.hypotheses), default=0)):
+            chosen = [part.hypotheses[rank] for part in found if part.hypotheses]
             texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in chosen])
-            candidates.append(
-                Candidate(one_line(self._between_parts.join(texts)), sum(hypothesis.score for hypothesis in chosen))
-            )
+            candidates.append(Candidate(one_line(between.join(texts)), sum(hypothesis.score for hypothesis in chosen)))
+        best = candidates[0].text if candidates else ""
         happened = {
             "LONG_SPLIT": len(parts) > 1,
-            "LENGTH_CAP": any(part.hypotheses and part.hypotheses[0].capped for part in parts),
-            "LOOP": any(part.looped for part in parts),
-            "MEMORY": any(not part.hypotheses for part in parts),
-            "EMPTY_OUT": bool(candidates) and is_blank(candidates[0].text),
+            "LENGTH_CAP": any(part.hypotheses and part.hypotheses[0].capped for part in found),
+            "LOOP": any(part.looped for part in found),
+            "MEMORY": any(not part.hypotheses for part in found),
+            "TERM": not all(says(best, term, self.spaces[1]) for part in parts for term in part.terms),
+            "EMPTY_OUT": bool(candidates) and is_blank(best),
         }
-        return Translation(tuple(candidates) or _NOTHING, (*before, *(code for code, did in happened.items() if did)))
+        codes = (*before, *(code for code, did in happened.items() if did))
+        return Translation(tuple(candidates) or _NOTHING, codes, explanation)
 
 
 def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
@@ -221,6 +276,15 @@ def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> No
 
 
 @dataclass(frozen=True)
+class _Part:
+    """What is translated at once: its ids, the terms its translation must hold, and what search is told of them."""
+
+    ids: list[int]
+    terms: list[str]
+    wishes: Wishes
+
+
+@dataclass(frozen=True)
 class _Found:
     """Hypotheses of one part of a line, best first; none if memory did not suffice."""
 
@@ -230,27 +294,6 @@ class _Found:
 
 _MOST_CHARACTERS_A_TOKEN = 16
 """A text of more characters a token than this is taken to be too long without counting its tokens."""
-_LONGEST_CYCLE, _TIMES = 4, 8
-
-
-def loops(target: Sequence[int], source: Sequence[int]) -> bool:
-    """Whether a translation repeats itself without end: up to 4 tokens 8 times over, more than the source does, or more than
-    four times as long as the source."""
-    if len(target) > max(4 * len(source), 5 * _TIMES):
-        return True
-    most = _most_repeats(target)
-    return most >= _TIMES and most > 1.5 * _most_repeats(source)
-
-
-def _most_repeats(tokens: Sequence[int]) -> int:
-    """How often in a row the most repeated sequence of up to 4 tokens stands there."""
-    most = 1
-    for width in range(1, _LONGEST_CYCLE + 1):
-        run = 0
-        for i in range(width, len(tokens)):
-            run = run + 1 if tokens[i] == tokens[i - width] else 0
-            most = max(most, run // width + 1)
-    return most
 
 
 def _has_bad_bytes(line: str) -> bool:

@@ -1,7 +1,9 @@
 """The kernels in C against their slow twins in torch."""
 
+import copy
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 
 from seq2seq import kernels as module
 from seq2seq.decoding.best import best_by_groups, best_continuations, log_normalizers
+from seq2seq.inference.products import Packed
+from seq2seq.inference.steps import use_kernels
 from seq2seq.kernels import kernels
-from seq2seq.model.attention import attention_of_few, scaled_dot_product_attention
-from seq2seq.model.cache import LayerCache
+from seq2seq.model.attention import MultiHeadAttention
+from seq2seq.model.cache import LayerCache, Newest
+from seq2seq.model.positions import RotaryPositions
 
 
 def test_there_is_a_compiler_here() -> None:
@@ -24,36 +29,43 @@ def test_there_is_a_compiler_here() -> None:
 @given(
     sentences=st.integers(1, 3),
     heads=st.sampled_from([(1, 1), (4, 4), (4, 2)]),
-    queries=st.integers(1, 5),
-    nodes=st.integers(1, 40),
+    hypotheses=st.integers(1, 5),
+    nodes=st.integers(5, 40),
     width=st.sampled_from([16, 32, 48, 64, 128, 8]),
-    same_for_all=st.booleans(),
+    turned=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_attention_of_few_is_the_formula(
-    sentences: int, heads: tuple[int, int], queries: int, nodes: int, width: int, same_for_all: bool, seed: int
+def test_a_step_of_attention_is_that_of_torch(
+    sentences: int, heads: tuple[int, int], hypotheses: int, nodes: int, width: int, turned: bool, seed: int
 ) -> None:
+    """Of the past and of the source: what comes out, and what is kept."""
     torch.manual_seed(seed)
-    query = torch.randn(sentences, queries, heads[0], width).transpose(1, 2)  # as projections leave it
-    room = 2, sentences, heads[1], nodes + 7, width
-    key, value = (torch.randn(room) * 3)[:, :, :, :nodes]
-    may_attend = torch.rand(sentences, 1 if same_for_all else queries, nodes + 3)[:, :, :nodes] < 0.5
-    may_attend[:, :, 0] = True
-    repeated = (x.repeat_interleave(heads[0] // heads[1], dim=1) for x in (key, value))
-    expected, _ = scaled_dot_product_attention(query, *repeated, may_attend[:, None])
-    found = attention_of_few(query, key, value, may_attend)
-    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(-2), atol=1e-5, rtol=1e-4)
+    H, G = heads
+    slow = MultiHeadAttention(H * width, H, G, H * width, 0.0).eval()
+    fast = copy.deepcopy(slow)
+    for layer in (slow, fast):
+        layer.prepare(lambda *layers, relu=False: Packed(side_by_side(layers)))
+    use_kernels(fast)
+    room = torch.randn(2, sentences, G, nodes + 7, width)
+    source = torch.randn(2, sentences, G, 9, width)[:, :, :, :6]
+    may = torch.rand(sentences, hypotheses, nodes + 7) < 0.4
+    chosen = torch.stack([torch.randperm(nodes)[:hypotheses] for _ in range(sentences)])
+    may = may.scatter(2, chosen[:, :, None], True)[:, :, :nodes]
+    of_source = torch.arange(6) <= torch.randint(0, 6, (sentences, 1))
+    rotation = RotaryPositions(50, width)(torch.randint(0, 50, (sentences, hypotheses))) if turned else None
+    newest = Newest(chosen, rotation, may, of_source[:, None, None])
+    x = torch.randn(sentences, hypotheses, H * width)
+    kept = [LayerCache(*room.clone(), *source) for _ in range(2)]
+    with torch.inference_mode():
+        for name in ("attend_to_past", "attend_to_source"):
+            expected, found = (getattr(layer, name)(x, cache, newest) for layer, cache in zip((slow, fast), kept, strict=True))
+            torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(kept[1].keys, kept[0].keys, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(kept[1].values, kept[0].values)
 
 
-def test_what_is_kept_lies_at_its_node() -> None:
-    room = torch.zeros(2, 3, 4, 10, 8)
-    newest = torch.randn(2, 3, 5, 4, 8).transpose(2, 3)
-    layer = LayerCache(*room, *room)
-    nodes = torch.stack([torch.randperm(10)[:5] for _ in range(3)])
-    layer.write(*newest, nodes)
-    for kept, rows in zip((layer.keys, layer.values), newest, strict=True):
-        expected = torch.zeros(3, 4, 10, 8).scatter_(2, nodes[:, None, :, None].expand(3, 4, 5, 8), rows)
-        assert torch.equal(kept, expected)
+def side_by_side(layers: tuple[torch.nn.Linear, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
 
 
 def test_normalizers_are_log_sum_exp() -> None:

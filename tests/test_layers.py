@@ -23,8 +23,10 @@ FLOORS = {
     "bundle": 2,
     "evaluation": 2,
     "mbr": 2,
+    "wording": 2,
     "inference": 3,
     "translator": 3,
+    "explanation": 3,
     "training": 4,
     "export": 4,
     "cli": 5,
@@ -32,7 +34,19 @@ FLOORS = {
 ISLANDS = {"model", "data", "decoding", "recipes"}
 """On floor 1 nobody knows a neighbour; recipes know data only."""
 DOORS = {
-    "torch": {"model", "data/batch.py", "decoding", "mbr", "bundle", "inference", "translator", "training", "export"},
+    "torch": {
+        "model",
+        "data/batch.py",
+        "decoding",
+        "mbr",
+        "wording",
+        "bundle",
+        "inference",
+        "explanation",
+        "translator",
+        "training",
+        "export",
+    },
     "numpy": {"data", "mbr", "training/data.py", "export"},
     "ctranslate2": {"export"},
     "datasets": {"data", "recipes"},

@@ -6,12 +6,13 @@ import torch
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.loops import loops
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Hypothesis
 from seq2seq.inference.engine import TorchEngine
 from seq2seq.model.transformer import Transformer
-from seq2seq.translator import Translator, loops
+from seq2seq.translator import Translator
 from tests.conftest import counting_pairs
 
 SHORT = BeamSearch(3, lengths=LengthLimits(1, 3))
@@ -58,7 +59,7 @@ def test_long_lines_are_split_and_rejoined_never_cut(translator: Translator) -> 
     assert not translator._fits(translator.tokenizer.encode_source([long])[0])
     between = list(translator.stream(["one", long, "two"]))
     assert [t.codes[:1] == ("LONG_SPLIT",) for t in between] == [False, True, False]
-    parts = translator._split(long)
+    parts = [ids for _, ids in translator._split(long)]
     assert sum(len(part) - 1 for part in parts) == len(translator.tokenizer.encode_source([long])[0]) - 1
     assert all(translator._fits(part) for part in parts)
     assert between[1].text == " ".join(translator.translate(translator.tokenizer.decode_target(parts)))
@@ -150,7 +151,7 @@ def test_what_repeats_itself_without_end(target: list[int], source: list[int], e
 def test_an_endless_translation_is_made_again_without_repeats(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def repeating(self: TorchEngine, search: BeamSearch, sources: list[list[int]]) -> list[list[Hypothesis]]:
+    def repeating(self: TorchEngine, search: BeamSearch, sources: list[list[int]], wishes: object) -> list[list[Hypothesis]]:
         asked.append(search.no_repeats)
         tokens = [270, 271] * 20 if not search.no_repeats else [270, 271, 272]
         return [[Hypothesis(tokens, -1.0, -1.0)] for _ in sources]

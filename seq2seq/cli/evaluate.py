@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.translating import Bundles, folders, load_translator
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
 
@@ -32,7 +33,7 @@ class EvaluateJob:
 
     decoding: Any
     engine: Any
-    bundle: str | list[str] | None
+    bundle: Bundles
     split: Literal["train", "validation", "test"]
     source: str | None
     reference: str | None
@@ -88,13 +89,17 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if job.bundle and job.reference and not job.source:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
 
-    output = Path(job.output) if job.output else Path(_first(job.bundle) or str(job.hypothesis)).parent / "results.json"
+    output = (
+        Path(job.output)
+        if job.output
+        else Path(folders(job.bundle)[0] if job.bundle else str(job.hypothesis)).parent / "results.json"
+    )
     for name in (job.source, job.reference, job.hypothesis):
         if name and output.absolute() == Path(name).absolute():
             raise ConfigProblem(f"output would take the place of {name}", "choose another output")
     if job.offline:
         go_offline()
-    translator = _translator(job)
+    translator = load_translator(job) if job.bundle else None
     test_set = _recipe_split(job, translator) if job.recipe is not None else _files(job, translator)
     tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
@@ -113,16 +118,6 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     }
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     _show(test_set, scores, {"translations": empty, "references": empty_references}, output)
-
-
-def _first(bundle: str | list[str] | None) -> str | None:
-    return bundle[0] if isinstance(bundle, list) else bundle
-
-
-def _translator(job: EvaluateJob) -> "Translator | None":
-    from seq2seq.translator import Translator
-
-    return Translator.load(job.bundle, job.decoding, job.device, job.batch_size, job.engine) if job.bundle else None
 
 
 def _recipe_split(job: EvaluateJob, translator: "Translator | None") -> TestSet:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.translating import folders
 from seq2seq.errors import ConfigProblem
+from seq2seq.export import Quantization
 
 COMMAND = Command(
     "export",
@@ -27,7 +29,7 @@ class ExportJob:
     bundle: str | None
     format: Literal["ctranslate2"]
     output: str | None
-    quantization: Literal["float32", "float16", "bfloat16", "int16", "int8", "int8_float16", "int8_bfloat16"]
+    quantization: Quantization
 
 
 def main() -> None:
@@ -36,8 +38,7 @@ def main() -> None:
 
 def run(job: ExportJob, config: Mapping[str, Any]) -> None:
     """Write the folder: the model, and beside it the tokenizer and what a program needs to know."""
-    if job.bundle is None:
-        raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
+    (folder,) = folders(job.bundle)
     if job.output is None:
         raise ConfigProblem("where to? output= is not set", "output=FOLDER, which must not exist")
     output = Path(job.output)
@@ -47,7 +48,7 @@ def run(job: ExportJob, config: Mapping[str, Any]) -> None:
     from seq2seq.bundle import Bundle
     from seq2seq.export.ctranslate2 import export
 
-    bundle = Bundle.load(job.bundle)
+    bundle = Bundle.load(folder)
     with replacing_folder(output) as temporary:
         export(bundle, temporary, job.quantization)
         bundle.tokenizer.save(temporary / "tokenizer")

@@ -71,7 +71,7 @@ def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
 def _lines(job: ScoreJob) -> Iterator[str]:
     from seq2seq.bundle import Bundle
     from seq2seq.data.parallel import parallel_pairs
-    from seq2seq.inference.scoring import token_log_probabilities
+    from seq2seq.inference.forced import token_log_probabilities
     from seq2seq.translator import find_device
 
     bundle = Bundle.load(str(job.bundle))

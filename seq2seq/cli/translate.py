@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from seq2seq.cli.command import Command
-from seq2seq.errors import ConfigProblem, FlaggedProblem, MachineProblem, machine_problem
+from seq2seq.cli.translating import Bundles, folders, load_translator
+from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, machine_problem
 from seq2seq.journal import Journal, is_complete
 from seq2seq.schema import require
 from seq2seq.stopping import Stopped
@@ -28,7 +29,8 @@ COMMAND = Command(
     (
         "seq2seq-translate bundle=runs/m30k/bundle < in.txt > out.txt",
         "seq2seq-translate bundle=runs/m30k/bundle input=in.txt output=out.txt decoding=beam decoding.beam_size=5",
-        "seq2seq-translate bundle=runs/m30k/bundle input=in.txt.gz output=out.jsonl format=jsonl decoding.n_best=4",
+        "seq2seq-translate bundle=runs/m30k/bundle input=in.txt.gz output=out.jsonl format=jsonl explain=true decoding.n_best=4",
+        "seq2seq-translate bundle=runs/m30k/bundle input=in.txt output=out.txt glossary=terms.tsv banned=never.txt",
     ),
     ("decoding", "engine"),
 )
@@ -40,20 +42,20 @@ class TranslateJob:
 
     decoding: Any
     engine: Any
-    bundle: str | list[str] | None
+    bundle: Bundles
     input: str | None
     output: str | None
     report: str | None
     format: Literal["text", "tsv", "jsonl"]
+    explain: bool
+    glossary: str | None
+    banned: str | None
+    prefix: str | None
     batch_size: int
     device: str
     overwrite: bool
     resume: bool
     strict: bool
-
-    @property
-    def bundles(self) -> list[str]:
-        return [self.bundle] if isinstance(self.bundle, str) else self.bundle or []
 
     @property
     def report_path(self) -> Path | None:
@@ -65,6 +67,7 @@ class TranslateJob:
         require(
             (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
             (not (self.resume and self.overwrite), "resume=true goes on, overwrite=true begins anew: choose one"),
+            (not self.explain or self.format == "jsonl", "explain=true needs format=jsonl, which has room for it"),
             (not self.resume or self.output is not None, "resume=true needs output=FILE: a stream cannot be gone on with"),
         )
 
@@ -117,28 +120,44 @@ def _lines_of_standard_input() -> Iterator[str]:
 
 
 def _translator(job: TranslateJob) -> "Translator":
-    from seq2seq.inference.engine import Native
-    from seq2seq.inference.workers import keep_memory
-    from seq2seq.translator import Translator, find_device
+    from seq2seq.data.lines import read_lines
+    from seq2seq.wording import Glossary, Wording
 
-    keep_memory()
-    if isinstance(job.engine, Native) and job.engine.precision == "auto":
-        chosen = job.engine.on(find_device(job.device))
-        print(f"this machine does best with engine.precision={chosen.precision}", file=sys.stderr)
-    return Translator.load(job.bundles, job.decoding, job.device, job.batch_size, job.engine)
+    glossary = Glossary.parse(read_lines(Path(job.glossary)), job.glossary) if job.glossary else None
+    banned = tuple(read_lines(Path(job.banned))) if job.banned else ()
+    return load_translator(job, Wording(glossary, banned, job.explain))
+
+
+def _prefixes(job: TranslateJob, count: int | None) -> Iterator[str] | None:
+    """What each translation must begin with, a line for each line of the input.
+
+    Raises:
+        DataProblem: there are more or fewer.
+    """
+    from seq2seq.data.lines import read_lines, scan
+
+    if job.prefix is None:
+        return None
+    lines = scan(Path(job.prefix)).lines
+    if count is not None and lines != count:
+        raise DataProblem(
+            f"{job.prefix} has {lines:,} lines, the input {count:,}", "write one line for each, empty where nothing is wished"
+        )
+    return read_lines(Path(job.prefix))
 
 
 def _translate_stream(job: TranslateJob, lines: Iterator[str], count: int | None) -> Counter[str]:
     """To standard output, chunk by chunk."""
     from seq2seq.data.lines import writing_lines
 
+    prefixes = _prefixes(job, count)
     translator = _translator(job)
     # A person at the keyboard wants an answer to each line; a file sorts better in long blocks.
     chunk = 1 if not job.input and sys.stdin.isatty() else CHUNK
     codes: Counter[str] = Counter()
     with ExitStack() as stack:
         report = stack.enter_context(writing_lines(Path(job.report))) if job.report else None
-        for number, _, translations in _chunks(translator, lines, chunk, count, 0):
+        for number, _, translations in _chunks(translator, lines, prefixes, chunk, count, 0):
             answers, remarks = _texts(job.format, number, translations)
             sys.stdout.buffer.write(b"".join(answers))
             sys.stdout.buffer.flush()
@@ -160,19 +179,24 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     pack, pack_report = packing_for(output), packing_for(report)
     engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
     settings = {
-        "bundle": [sha256(manifest_of(Path(bundle))) for bundle in job.bundles],
+        "bundle": [sha256(manifest_of(Path(bundle))) for bundle in folders(job.bundle)],
         "decoding": config["decoding"],
         "engine": engine,
         "format": job.format,
+        "explain": job.explain,
+        "wishes": [sha256(Path(name)) if name else None for name in (job.glossary, job.banned, job.prefix)],
     }
+    prefixes = _prefixes(job, count)
     if job.resume and is_complete(output):
         print(f"{output} is already complete", file=sys.stderr)
         return Counter()
     try:
         with Journal([output, report], settings, job.resume, job.overwrite) as journal:
             journal.pass_over(lines)
+            if prefixes is not None:
+                prefixes = islice(prefixes, journal.lines, None)
             translator = _translator(job)
-            for number, block, translations in _chunks(translator, lines, CHUNK, count, journal.lines):
+            for number, block, translations in _chunks(translator, lines, prefixes, CHUNK, count, journal.lines):
                 answers, remarks = _texts(job.format, number, translations)
                 journal.append(block, (pack(b"".join(answers)), pack_report(b"".join(map(as_record, remarks)))))
             journal.finish()
@@ -185,13 +209,18 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
 
 
 def _chunks(
-    translator: "Translator", lines: Iterator[str], size: int, count: int | None, done: int
+    translator: "Translator", lines: Iterator[str], prefixes: Iterator[str] | None, size: int, count: int | None, done: int
 ) -> "Iterator[tuple[int, list[str], list[Translation]]]":
     """(number of its first line, lines, translations) of each chunk, with a bar."""
     with progress_bar(count, done) as advance:
         number = done + 1
         while block := list(islice(lines, size)):
-            yield number, block, translator.translate_block(block)
+            beginnings = list(islice(prefixes, len(block))) if prefixes is not None else []
+            if prefixes is not None and len(beginnings) < len(block):
+                raise DataProblem(
+                    "prefix has fewer lines than the input", "write one line for each, empty where nothing is wished"
+                )
+            yield number, block, translator.translate_block(block, beginnings)
             number += len(block)
             advance(len(block))
 
@@ -235,8 +264,7 @@ def _scan(job: TranslateJob) -> int | None:
 
 
 def _check(job: TranslateJob) -> None:
-    if not job.bundle:
-        raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
+    folders(job.bundle)
     report = job.report_path
     if report and job.output and report.absolute() == Path(job.output).absolute():
         raise ConfigProblem(f"output and report are the same file, {report}", "choose another report")
@@ -259,10 +287,21 @@ def _records(form: str, number: int, translation: "Translation") -> Iterator[str
             yield "\t".join((str(number), str(rank), f"{candidate.score:.6f}", candidate.text.replace("\t", " ")))
     else:
         candidates = [{"text": candidate.text, "score": round(candidate.score, 6)} for candidate in translation.candidates]
-        yield json.dumps(
-            {"line": number, "translation": translation.text, "candidates": candidates, "codes": translation.codes},
-            ensure_ascii=False,
-        )
+        record = {"line": number, "translation": translation.text, "candidates": candidates, "codes": translation.codes}
+        yield json.dumps(record | _explained(translation), ensure_ascii=False)
+
+
+def _explained(translation: "Translation") -> dict[str, Any]:
+    """What explain=true adds to a line of JSON."""
+    if (explanation := translation.explanation) is None:
+        return {}
+    return {
+        "confidence": round(explanation.confidence, 4),
+        "tokens": [[piece, round(probability, 4)] for piece, probability in explanation.tokens],
+        "source_words": explanation.source_words,
+        "target_words": explanation.target_words,
+        "alignment": [f"{source}-{target}" for source, target in explanation.links],
+    }
 
 
 def with_progress(translations: "Iterable[Translation]", count: int) -> "Iterator[Translation]":

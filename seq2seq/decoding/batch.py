@@ -6,60 +6,71 @@ A sentence that is done leaves its place to one that waits, so every step works 
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from seq2seq.decoding.stepper import Hypotheses, Hypothesis, S, Search, Stepper
+from seq2seq.decoding.stepper import Hypothesis, S, Search, Stepper, Wishes
 from seq2seq.symbols import PAD
 
-H = TypeVar("H", bound=Hypotheses)
+H = TypeVar("H")
 
 
 def decode(
-    search: Search, model: Stepper[S], sources: Sequence[Sequence[int]], places: int, device: torch.device | str = "cpu"
+    search: Search,
+    model: Stepper[S],
+    sources: Sequence[Sequence[int]],
+    places: int,
+    device: torch.device | str = "cpu",
+    wishes: Sequence[Wishes] = (),
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Search for the translations of many sentences.
 
     Args:
         sources: the ids of each sentence. It saves work to have those of like length one after the other.
         places: at most this many are searched at a time.
+        wishes: of each sentence; none: nothing in particular.
 
     Yields:
         The number of each sentence and its hypotheses, best first, as sentences are done.
     """
     waiting = deque(range(len(sources)))
+    ready: _Batch[S] | None = None  # they have begun, and wait for places
     batch: _Batch[S] | None = None
     with torch.inference_mode():
-        while waiting or batch:
-            free = batch.free if batch else list(range(places))
-            if waiting and len(free) >= max(1, places // _REFILL):
-                numbers = [waiting.popleft() for _ in free[: len(waiting)]]
-                new = _Batch(search, model, numbers, _pad([sources[n] for n in numbers]).to(device))
-                batch = batch.join(new) if batch else new
-            elif batch:
+        while waiting or ready or batch:
+            if waiting and not ready:
+                numbers = [waiting.popleft() for _ in range(min(places, len(waiting)))]
+                source = pad_sequence([torch.tensor(sources[n]) for n in numbers], batch_first=True, padding_value=PAD)
+                ready = _Batch(search, model, numbers, source.to(device), [wishes[n] for n in numbers] if wishes else ())
+            if not batch:
+                batch, ready = ready, None
+            elif ready and len(batch.free) >= max(1, places // _REFILL):
+                ready = batch.take_from(ready)
+            else:
                 batch.step()
             if batch:
                 yield from batch.leave()
-                batch = batch.without_free_places() if not waiting else batch
+                batch = batch.without_free_places() if not (waiting or ready) else batch
 
 
 _REFILL = 8
-"""Places are filled again when one in so many is free: encoding several sentences at once is cheaper than one by one."""
+"""Places are filled again when one in so many is free: moving in several sentences at once is cheaper than one by one."""
 
 
 class _Batch(Generic[S]):
     """The sentences in their places, with the model's state and the search's hypotheses of each."""
 
-    def __init__(self, search: Search, model: Stepper[S], numbers: list[int], source: Tensor) -> None:
+    def __init__(self, search: Search, model: Stepper[S], numbers: list[int], source: Tensor, wishes: Sequence[Wishes]) -> None:
         """source (B, S). The first step is made here, as long as each sentence has a single hypothesis."""
-        self.model = model
-        self.numbers: list[int | None] = list(numbers)
-        """Which sentence is in each place; None: free, and searched on for nothing until it is filled."""
-        self.hypotheses: Any = search.begin(source)
+        self.model, self.places = model, len(numbers)
+        self.sentences = dict(enumerate(numbers))
+        """Which sentence is in each place. A place that is not here is free, and searched on for nothing until it is filled."""
+        self.hypotheses: Any = search.begin(source, wishes)
         self.state = model.start(source)
         self.step()
 
@@ -69,57 +80,71 @@ class _Batch(Generic[S]):
 
     @property
     def free(self) -> list[int]:
-        return [place for place, number in enumerate(self.numbers) if number is None]
+        return [place for place in range(self.places) if place not in self.sentences]
 
     def leave(self) -> list[tuple[int, list[Hypothesis]]]:
         """What was found for the sentences that are done; their places are free now."""
-        done = [b for b, is_done in enumerate(self.hypotheses.done().tolist()) if is_done and self.numbers[b] is not None]
+        is_done = self.hypotheses.done().tolist()
+        done = [place for place in self.sentences if is_done[place]]
         if not done:
             return []
-        found = [(int(self.numbers[b] or 0), results) for b, results in zip(done, self.hypotheses.results(done), strict=True)]
-        for b in done:
-            self.numbers[b] = None
-        return found
+        return [(self.sentences.pop(place), found) for place, found in zip(done, self.hypotheses.results(done), strict=True)]
 
-    def join(self, new: "_Batch[S]") -> "_Batch[S]":
-        """The sentences of `new` take free places."""
-        chosen = self.free[: len(new.numbers)]
+    def take_from(self, ready: "_Batch[S]") -> "_Batch[S] | None":
+        """The first sentences of another batch take the free places; what is left of it, or None."""
+        moving = sorted(ready.sentences)[: len(self.free)]
+        chosen = self.free[: len(moving)]
         places = torch.tensor(chosen, device=self.hypotheses.newest().device)
-        self.state.put(places, new.state)
-        put(self.hypotheses, places, new.hypotheses)
-        for place, number in zip(chosen, new.numbers, strict=True):
-            self.numbers[place] = number
-        return self
+        state, hypotheses = ready.part(moving)
+        self.state.put(places, state)
+        put(self.hypotheses, places, hypotheses)
+        self.sentences.update(zip(chosen, (ready.sentences.pop(place) for place in moving), strict=True))
+        return ready if ready.sentences else None
+
+    def part(self, places: list[int]) -> tuple[S, Any]:
+        """State and hypotheses of some places."""
+        newest = self.hypotheses.newest()
+        kept, K = torch.tensor(places, device=newest.device), newest.size(1)
+        rows = kept[:, None] * K + torch.arange(K, device=newest.device)
+        return self.state.select(rows), part(self.hypotheses, kept)
 
     def without_free_places(self) -> "_Batch[S] | None":
         """When nothing waits and at least half of the places are free, only the others go on; None if none is left."""
-        taken = [place for place, number in enumerate(self.numbers) if number is not None]
+        taken = sorted(self.sentences)
         if not taken:
             return None
-        if 2 * len(taken) <= len(self.numbers):
-            newest = self.hypotheses.newest()
-            kept, K = torch.tensor(taken, device=newest.device), newest.size(1)
-            self.state = self.state.select(kept[:, None] * K + torch.arange(K, device=newest.device))
-            self.hypotheses = keep(self.hypotheses, kept)
-            self.numbers = [self.numbers[place] for place in taken]
+        if 2 * len(taken) <= self.places:
+            self.state, self.hypotheses = self.part(taken)
+            self.sentences, self.places = dict(enumerate(self.sentences[place] for place in taken)), len(taken)
         return self
 
 
-def keep(hypotheses: H, sentences: Tensor) -> H:
-    """Some sentences only."""
-    return replace(hypotheses, **{name: x.index_select(0, sentences) for name, x in _tensors(hypotheses).items()})  # type: ignore[type-var]
+def part(hypotheses: H, sentences: Tensor) -> H:
+    """Those of some sentences only."""
+    kept: dict[str, Any] = {}
+    for name, value in vars(hypotheses).items():
+        if isinstance(value, Tensor):
+            kept[name] = value.index_select(0, sentences)
+        elif isinstance(value, list):
+            kept[name] = [part(one, sentences) for one in value]
+        elif _is_state(value):
+            kept[name] = part(value, sentences)
+    return replace(hypotheses, **kept)  # type: ignore[type-var]
 
 
-def put(hypotheses: H, places: Tensor, new: H) -> None:
-    """Sentences take the places of others. Tokens that are fewer are padded on their left: the newest is always the last."""
-    newcomers = _tensors(new)
-    for name, old in _tensors(hypotheses).items():
-        rows = newcomers[name]
-        if old.dim() == 3:
-            longest = max(old.size(2), rows.size(2))
-            old, rows = (F.pad(x, (longest - x.size(2), 0), value=PAD) for x in (old, rows))
-        old = old.index_copy(0, places, rows)
-        setattr(hypotheses, name, old[:, :, _first_in_use(old) :] if old.dim() == 3 else old)
+def put(hypotheses: Any, places: Tensor, new: Any) -> None:
+    """Sentences take the places of others. What is shorter is padded before its beginning: the newest token is always the last."""
+    for (holder, name, old), (_, _, rows) in zip(_tensors(hypotheses), _tensors(new), strict=True):
+        shape = [max(sizes) for sizes in zip(old.shape[1:], rows.shape[1:], strict=True)]
+        old = _widened(old, shape).index_copy(0, places, _widened(rows, shape))
+        setattr(holder, name, old[..., _first_in_use(old) :] if old.dim() == 3 and old.size(2) else old)
+
+
+def _widened(tensor: Tensor, shape: list[int]) -> Tensor:
+    """(B, *shape), with PAD, 0 or False before what there was."""
+    if list(tensor.shape[1:]) == shape:
+        return tensor
+    return F.pad(tensor, [n for new, old in zip(shape[::-1], tensor.shape[:0:-1], strict=True) for n in (new - old, 0)])
 
 
 def _first_in_use(tokens: Tensor) -> int:
@@ -128,12 +153,18 @@ def _first_in_use(tokens: Tensor) -> int:
     return min(int(in_use.int().argmax()), tokens.size(2) - 1)
 
 
-def _tensors(hypotheses: Any) -> dict[str, Tensor]:
-    values = {field.name: getattr(hypotheses, field.name) for field in fields(hypotheses)}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+def _tensors(holder: Any) -> Iterator[tuple[Any, str, Tensor]]:
+    """All tensors of a dataclass and of those in it, and where they are."""
+    for name, value in vars(holder).items():
+        if isinstance(value, Tensor):
+            yield holder, name, value
+        elif isinstance(value, list):
+            for part in value:
+                yield from _tensors(part)
+        elif _is_state(value):
+            yield from _tensors(value)
 
 
-def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(B, S), padded at the end."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in rows])
+def _is_state(value: Any) -> bool:
+    """What is frozen is settings, and none of a sentence's."""
+    return is_dataclass(value) and not value.__dataclass_params__.frozen  # type: ignore[union-attr]

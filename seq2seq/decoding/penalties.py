@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE
+from seq2seq.decoding.stepper import NEVER
 from seq2seq.schema import require
 from seq2seq.symbols import EOS, PAD
 
@@ -72,23 +72,6 @@ class LengthLimits:
         return least.minimum(most), most
 
 
-def allow(log_probs: Tensor, length: Tensor, least: Tensor, most: Tensor) -> Tensor:
-    """What may come next: never a special token, EOS not before the least length, and only EOS at the most. In place.
-
-    Args:
-        log_probs: (B, K, V).
-        length, least, most: (B).
-    """
-    log_probs[:, :, list(UNSPEAKABLE)] = NEVER
-    log_probs[:, :, EOS] = log_probs[:, :, EOS].masked_fill((length < least)[:, None], NEVER)
-    must_end = length >= most
-    if bool(must_end.any()):
-        ends = log_probs[:, :, EOS].clone()
-        log_probs.masked_fill_(must_end[:, None, None], NEVER)
-        log_probs[:, :, EOS] = ends
-    return log_probs
-
-
 def penalise_repeats(logits: Tensor, normalizers: Tensor, tokens: Tensor, penalty: float) -> Tensor:
     """Multiply the log-probability of every token that a hypothesis has said already (Keskar et al., 2019). In place.
 
@@ -102,7 +85,7 @@ def penalise_repeats(logits: Tensor, normalizers: Tensor, tokens: Tensor, penalt
 
 
 def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
-    """Make impossible what would complete a sequence of `size` tokens that a hypothesis has already.
+    """Make impossible what would complete a sequence of `size` tokens that a hypothesis has already. In place.
 
     Args:
         logits: (B, K, V) of the next token.
@@ -114,4 +97,4 @@ def forbid_repeats(logits: Tensor, tokens: Tensor, size: int) -> Tensor:
     newest = tokens[:, :, None, tokens.size(2) - size + 1 :]
     same = (earlier[..., :-1] == newest).all(dim=-1)
     # Where nothing is forbidden, PAD is: it never comes anyway. An end is never forbidden.
-    return logits.scatter(2, torch.where(same & (earlier[..., -1] != EOS), earlier[..., -1], PAD), NEVER)
+    return logits.scatter_(2, torch.where(same & (earlier[..., -1] != EOS), earlier[..., -1], PAD), NEVER)

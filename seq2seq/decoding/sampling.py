@@ -7,8 +7,10 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.penalties import LengthLimits, allow, forbid_repeats
-from seq2seq.decoding.stepper import NEVER, Hypothesis
+from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.rules import Rules
+from seq2seq.decoding.stepper import NEVER, Hypothesis, Lexicon, Wishes
+from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
 
@@ -32,6 +34,7 @@ class Sampling:
     no_repeats: int = 0
     """No sequence of so many tokens occurs twice in a translation; 0: any may."""
     max_target_length: int | None = None
+    lexicon: Lexicon | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -42,20 +45,16 @@ class Sampling:
             (0 < self.top_p <= 1, f"top_p is {self.top_p}, it must be above 0 and at most 1"),
         )
 
-    @property
-    def hypotheses(self) -> int:
-        return self.n_best
-
-    def begin(self, source: Tensor) -> "Samples":
+    def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> "Samples":
         """See `Search`."""
+        if any(wish.phrases for wish in wishes):
+            raise ConfigProblem("samples cannot be made to say given phrases", "decoding=beam for a glossary")
         B, device = source.size(0), source.device
-        least, most = self.lengths(source, self.max_target_length)
+        rules = Rules.begin(self, source, wishes)
         return Samples(
             self,
-            least=least,
-            most=most,
-            length=torch.zeros(B, dtype=torch.long, device=device),
-            draws=self._draws(source, int(most.max()) + 1).to(device),
+            rules,
+            draws=self._draws(source, int(rules.most.max()) + 1).to(device),
             tokens=torch.full((B, 1, 1), BOS, device=device),
             log_probabilities=torch.zeros(B, 1, device=device),
             ended=torch.zeros(B, 1, dtype=torch.bool, device=device),
@@ -89,8 +88,7 @@ class Samples:
     """The translations of B sentences as far as they are drawn, K of each.
 
     Attributes:
-        least, most: (B), how many tokens a translation may have.
-        length: (B), how many tokens have been drawn.
+        rules: what may be said next.
         draws: (B, K, L), a random number for every token, the first one last.
         tokens: (B, K, L), the newest last; before BOS and after EOS comes PAD.
         log_probabilities: (B, K).
@@ -98,9 +96,7 @@ class Samples:
     """
 
     search: Sampling
-    least: Tensor
-    most: Tensor
-    length: Tensor
+    rules: Rules
     draws: Tensor
     tokens: Tensor
     log_probabilities: Tensor
@@ -117,17 +113,16 @@ class Samples:
             logits, self.tokens = logits.expand(-1, K, -1), self.tokens.expand(-1, K, -1)
             self.log_probabilities, self.ended = self.log_probabilities.expand(-1, K), self.ended.expand(-1, K)
         log_probs = logits.float().log_softmax(dim=-1)
-        allowed = allow(log_probs.clone(), self.length, self.least, self.most)
-        if self.search.no_repeats:
-            allowed = forbid_repeats(allowed, self.tokens, self.search.no_repeats)
-        place = (self.draws.size(2) - 1 - self.length).clamp(min=0)
+        self.rules.spelled = self.rules.spelled.expand(-1, K)
+        allowed = self.rules.allow(log_probs.clone(), self.tokens)
+        place = (self.draws.size(2) - 1 - self.rules.length).clamp(min=0)
         draws = self.draws.gather(2, place[:, None, None].expand(-1, K, -1)).squeeze(2)
         chosen = self.search.draw(allowed, draws)
         gained = log_probs.gather(2, chosen[:, :, None]).squeeze(2)
         self.log_probabilities = self.log_probabilities + gained.masked_fill(self.ended, 0.0)
         self.tokens = torch.cat((self.tokens, chosen.masked_fill(self.ended, PAD)[:, :, None]), dim=2)
         self.ended = self.ended | (chosen == EOS)
-        self.length = self.length + 1
+        self.rules.advance(torch.arange(K, device=rows.device).expand(B, -1), chosen)
         return rows
 
     def done(self) -> Tensor:
@@ -138,10 +133,9 @@ class Samples:
         """What was drawn for each, the most probable first."""
         found = []
         for b in sentences:
-            most, rows = int(self.most[b]), []
-            for row, log_probability in zip(self.tokens[b].tolist(), self.log_probabilities[b].tolist(), strict=True):
-                tokens = [t for t in row if t not in (PAD, BOS, EOS)]
-                rows.append(Hypothesis(tokens, log_probability, log_probability, capped=len(tokens) >= most))
+            most = int(self.rules.most[b])
+            drawn = zip(self.tokens[b].tolist(), self.log_probabilities[b].tolist(), strict=True)
+            rows = [Hypothesis.of(row, log_probability, log_probability, most) for row, log_probability in drawn]
             found.append(sorted(rows, key=lambda hypothesis: -hypothesis.score))
         return found
 

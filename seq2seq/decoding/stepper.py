@@ -1,11 +1,12 @@
 """What search needs of a model, and what it gives back. `Transformer` fits this by its shape; so does a ten-line mock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from seq2seq.symbols import BOS, PAD, UNK
+from seq2seq.symbols import BOS, EOS, PAD, UNK
 
 
 class State(Protocol):
@@ -13,7 +14,7 @@ class State(Protocol):
 
     def select(self, rows: Tensor) -> Self:
         """The state of the hypotheses `rows` (B', K'), numbered b*K + k. Each row of `rows` lists hypotheses of one
-        sentence; sentences may be left out but keep their order. The old state is not used any more."""
+        sentence; sentences may be left out but keep their order. Of the old state only those that are left out are used any more."""
         ...
 
     def put(self, places: Tensor, new: Self) -> None:
@@ -42,6 +43,44 @@ class Stepper(Protocol[S]):
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What is wanted of the translation of one sentence, in tokens.
+
+    Attributes:
+        prefix: it begins with these.
+        phrases: it says each of these somewhere, as whole words.
+    """
+
+    prefix: tuple[int, ...] = ()
+    phrases: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Banned:
+    """Phrases that may not be said, however they are cut into tokens: a machine that reads what a hypothesis spells.
+
+    Attributes:
+        forbidden: (N, V), True where a token would complete a phrase after what state n has read.
+        following: (N, V), the state after it.
+    """
+
+    forbidden: Tensor
+    following: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """What search needs to know of the text that tokens stand for.
+
+    Attributes:
+        ends_word: (V), True for what cannot continue a word: where one of these follows, a phrase was said in whole words.
+    """
+
+    ends_word: Tensor
+    banned: Banned | None = None
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """One translation, as token ids.
 
@@ -57,11 +96,17 @@ class Hypothesis:
     log_probability: float
     capped: bool = False
 
+    @classmethod
+    def of(cls, row: Sequence[int], score: float, log_probability: float, most: int) -> "Hypothesis":
+        """From a row of tokens among which may be PAD, BOS and EOS, of a sentence that may have `most` tokens."""
+        tokens = [token for token in row if token not in (PAD, BOS, EOS)]
+        return cls(tokens, score, log_probability, capped=len(tokens) >= most)
+
 
 class Hypotheses(Protocol):
     """The hypotheses of the sentences that are being translated, K of each; at the start 1.
 
-    What it keeps are tensors whose first axis is the sentence, in a dataclass, so that `batch` can let sentences come and go.
+    What it keeps are tensors whose first axis is the sentence, in dataclasses, so that `batch` can let sentences come and go.
     """
 
     def newest(self) -> Tensor:
@@ -85,19 +130,26 @@ class Search(Protocol):
     """A way to find good translations; a frozen dataclass of its settings, some of which are known to whoever uses it.
 
     Attributes:
-        hypotheses: how many a sentence has after its first token.
         no_repeats: no sequence of so many tokens occurs twice in a translation; 0: any may.
         max_target_length: room of the model on the target side, in tokens, or None. Whoever brings search and model
             together sets it.
+        lexicon: what tokens spell, or None where no wish needs it. Likewise.
     """
 
-    @property
-    def hypotheses(self) -> int: ...
     @property
     def no_repeats(self) -> int: ...
     @property
     def max_target_length(self) -> int | None: ...
+    @property
+    def lexicon(self) -> Lexicon | None: ...
 
-    def begin(self, source: Tensor) -> Hypotheses:
-        """source (B, S) ids, padded -> one hypothesis of each that says nothing yet."""
+    def begin(self, source: Tensor, wishes: Sequence[Wishes]) -> Hypotheses:
+        """source (B, S) ids, padded -> one hypothesis of each that says nothing yet.
+
+        Args:
+            wishes: of each sentence; none: nothing in particular.
+
+        Raises:
+            ConfigProblem: this search cannot do what is wished.
+        """
         ...

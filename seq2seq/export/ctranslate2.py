@@ -5,21 +5,20 @@ Their layers are told by a specification that we fill with our weights; queries,
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from seq2seq.bundle import Bundle
 from seq2seq.errors import ConfigProblem, missing_extra
+from seq2seq.export import Quantization
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.embedding import Embedding
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import BOS, EOS, UNK
-
-Quantization = Literal["float32", "float16", "bfloat16", "int16", "int8", "int8_float16", "int8_bfloat16"]
 
 
 def specs() -> Any:

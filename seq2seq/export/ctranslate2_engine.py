@@ -11,9 +11,10 @@ from seq2seq.atomic import replacing_folder
 from seq2seq.bundle import Bundle
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthPenalty
-from seq2seq.decoding.stepper import UNSPEAKABLE, Hypothesis, Search
+from seq2seq.decoding.stepper import UNSPEAKABLE, Hypothesis, Search, Wishes
 from seq2seq.errors import ConfigProblem
-from seq2seq.export.ctranslate2 import Quantization, export, specs
+from seq2seq.export import Quantization
+from seq2seq.export.ctranslate2 import export, specs
 from seq2seq.folders import cache_folder
 from seq2seq.inference.engine import Engine
 from seq2seq.schema import require
@@ -72,19 +73,24 @@ class CTranslate2Engine:
         self.source_pieces, self.target_pieces = bundle.tokenizer.source_pieces(), bundle.tokenizer.target_pieces()
         self.target_ids = {piece: i for i, piece in enumerate(self.target_pieces)}
 
-    def search(self, search: Search, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def search(self, search: Search, sources: Sequence[Sequence[int]], wishes: Sequence[Wishes] = ()) -> list[list[Hypothesis]]:
         """See `Engine`.
 
         Raises:
-            ConfigProblem: it is another search than a beam.
+            ConfigProblem: it is another search than a beam, or has a wish that their engine understands otherwise.
         """
         if not isinstance(search, BeamSearch):
             raise ConfigProblem(
                 f"engine=ctranslate2 cannot do {type(search).__name__}: it draws other random numbers",
                 "decoding=beam or engine=native",
             )
-        if search.repetition_penalty != 1:
-            raise ConfigProblem("engine=ctranslate2 has another decoding.repetition_penalty", "set it to 1, or engine=native")
+        for setting, plain in (("repetition_penalty", 1), ("groups", 1), ("coverage", 0)):
+            if getattr(search, setting) != plain:
+                raise ConfigProblem(
+                    f"engine=ctranslate2 has no decoding.{setting} like ours", f"set it to {plain}, or engine=native"
+                )
+        if search.lexicon is not None or any(wish != Wishes() for wish in wishes):
+            raise ConfigProblem("engine=ctranslate2 knows no glossary, prefix or banned phrases", "engine=native")
         limits = [
             tuple(int(limit) for limit in search.lengths(torch.tensor([source]), search.max_target_length)) for source in sources
         ]

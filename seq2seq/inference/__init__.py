@@ -1,1 +1,1 @@
-"""Floor 2: a trained model made ready to decode fast, and batches of sentences put through it."""
+"""Floor 3: a trained model made ready to decode fast, and batches of sentences put through it."""

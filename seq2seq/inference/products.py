@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seq2seq.inference.steps import use_kernels
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.transformer import Transformer
@@ -139,6 +140,8 @@ def prepared(model: Transformer, precision: Precision = "float32", rows: int = _
         for module in model.modules():
             if isinstance(module, MultiHeadAttention | FeedForward):
                 module.prepare(pack)
+            if isinstance(module, MultiHeadAttention) and on_cpu:
+                use_kernels(module)
         model.output = pack(model.output)  # type: ignore[assignment]
         a_sentence = torch.full((1, 1), EOS, device=model.source_embedding.tokens.weight.device)
         model.step(a_sentence, model.start(a_sentence))  # what is used is packed here, not in every process

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from seq2seq.decoding.stepper import Hypothesis, Search
+from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
 from seq2seq.errors import MachineProblem
 from seq2seq.inference.engine import Engine
 
@@ -36,21 +36,21 @@ class Workers:
         self.engine, self.workers = engine, workers
         self._connections: list[Connection] = []
 
-    def search(self, search: Search, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def search(self, search: Search, sources: Sequence[Sequence[int]], wishes: Sequence[Wishes] = ()) -> list[list[Hypothesis]]:
         """See `Engine`.
 
         Raises:
             MachineProblem: a worker was killed.
         """
         if len(sources) < _WORTH_IT * self.workers:
-            return self.engine.search(search, sources)
+            return self.engine.search(search, sources, wishes)
         self._start()
         by_length = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         shares = [by_length[first :: self.workers] for first in range(self.workers)]
         found: list[list[Hypothesis]] = [[] for _ in sources]
         try:
             for connection, share in zip(self._connections, shares, strict=True):
-                connection.send((search, [sources[i] for i in share]))
+                connection.send((search, [sources[i] for i in share], [wishes[i] for i in share] if wishes else ()))
             for connection, share in zip(self._connections, shares, strict=True):
                 answer = connection.recv()
                 if isinstance(answer, BaseException):
@@ -97,10 +97,10 @@ def _work(engine: Engine, connection: Connection, of_parent: list[Connection], t
     torch.set_num_threads(threads)
     with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
         while True:
-            search, sources = connection.recv()
+            asked = connection.recv()
             answer: Any
             try:
-                answer = engine.search(search, sources)
+                answer = engine.search(*asked)
             except Exception as error:  # raised again by the parent
                 answer = error
             connection.send(answer)

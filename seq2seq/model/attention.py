@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seq2seq.kernels import KERNEL_WIDTHS, kernels, runs_kernels
+from seq2seq.model.cache import LayerCache, Newest
 from seq2seq.model.masks import causal_mask
 from seq2seq.model.positions import Rotation
 
@@ -44,32 +44,6 @@ def fused_attention(
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
     )
-
-
-def attention_of_few(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor) -> Tensor:
-    """The same function for the K queries of a step of decoding, heads side by side; on a CPU by a kernel of our own, because a
-    library takes longer to begin so small a product than to make it.
-
-    Args:
-        query: (B, H, K, D).
-        key: (B, H', N, D), where H' divides H.
-        value: (B, H', N, D), laid out as `key`.
-        may_attend: (B, K, N), or (B, 1, N) if it is the same for all.
-
-    Returns:
-        (B, K, H * D).
-    """
-    B, H, K, D = query.shape
-    library = kernels() if runs_kernels(query, key, value) and D in KERNEL_WIDTHS else None
-    if library is None:
-        return fused_attention(query, key, value, may_attend[:, None]).transpose(1, 2).flatten(-2)
-    out = query.new_empty(B, K, H * D)
-    of_k = may_attend.stride(1) if may_attend.size(1) > 1 else 0
-    library.attend(
-        *(query.data_ptr(), *query.stride()[:3], key.data_ptr(), value.data_ptr(), *key.stride()[:3]),
-        *(may_attend.data_ptr(), may_attend.stride(0), of_k, out.data_ptr(), B, H, H // key.size(1), K, key.size(2), D),
-    )
-    return out
 
 
 class MultiHeadAttention(nn.Module):
@@ -121,13 +95,17 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, x: Tensor, *names: str) -> tuple[Tensor, ...]:
         """Several projections of one input."""
-        if self._pack is not None:
-            if names not in self._side_by_side:
-                self._side_by_side[names] = self._pack(*(getattr(self, name) for name in names))
-            return self._side_by_side[names](x).split(  # type: ignore[no-any-return]
-                [getattr(self, name).out_features for name in names], dim=-1
-            )
-        return tuple(getattr(self, name)(x) for name in names)
+        if self._pack is None:
+            return tuple(getattr(self, name)(x) for name in names)
+        widths = [getattr(self, name).out_features for name in names]
+        return self.project_together(x, *names).split(widths, dim=-1)  # type: ignore[no-any-return, no-untyped-call]
+
+    def project_together(self, x: Tensor, *names: str) -> Tensor:
+        """The same side by side, of a layer that is prepared."""
+        if names not in self._side_by_side:
+            assert self._pack is not None
+            self._side_by_side[names] = self._pack(*(getattr(self, name) for name in names))
+        return self._side_by_side[names](x)  # type: ignore[no-any-return]
 
     def prepare(self, pack: Callable[..., nn.Module]) -> None:
         """Make the projections of one input with one product from their next use on; for a model that is not trained any more.
@@ -146,6 +124,13 @@ class MultiHeadAttention(nn.Module):
         heads = fused_attention(queries, keys, values, mask, causal, self.dropout if self.training else 0.0)
         return self.output(heads.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
 
-    def attend_step(self, queries: Tensor, keys: Tensor, values: Tensor, may_attend: Tensor) -> Tensor:
-        """The same for the newest positions only: (B, H, K, D), (B, H', N, D) and (B, K, N) -> (B, K, E)."""
-        return self.output(attention_of_few(queries, keys, values, may_attend))  # type: ignore[no-any-return]
+    def attend_to_past(self, x: Tensor, past: LayerCache, newest: Newest) -> Tensor:
+        """A step of masked self-attention: x (B, K, E) -> (B, K, E). Each hypothesis attends to its own path of the sentence's tree."""
+        queries, keys, values = self.queries_keys_values(x, newest.rotation)
+        past.write(keys, values, newest.nodes)
+        nodes = slice(0, newest.may_attend.size(2))
+        return self.attend(queries, past.keys[:, :, nodes], past.values[:, :, nodes], newest.may_attend[:, None])
+
+    def attend_to_source(self, x: Tensor, source: LayerCache, newest: Newest) -> Tensor:
+        """A step of cross-attention: x (B, K, E) -> (B, K, E). All hypotheses of a sentence look at the same source."""
+        return self.attend(self.queries(x), source.memory_keys, source.memory_values, newest.may_attend_to_source)

@@ -15,10 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.kernels import kernels, runs_kernels
+from seq2seq.model.positions import Rotation
 
 BLOCK = 16
 """Room is made for this many nodes a hypothesis at a time."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What all layers need to know of the newest tokens: their nodes in the cache (B, K), their rotation, and what they may
+    attend to, of their own past (B, K, N) and of the source (B, 1, 1, S)."""
+
+    nodes: Tensor
+    rotation: Rotation | None
+    may_attend: Tensor
+    may_attend_to_source: Tensor
 
 
 @dataclass
@@ -32,13 +43,9 @@ class LayerCache:
 
     def write(self, keys: Tensor, values: Tensor, nodes: Tensor) -> None:
         """Keep the newest keys and values (B, H, K, D) of each hypothesis at its node (B, K)."""
-        for room, newest in ((self.keys, keys), (self.values, values)):
-            library = kernels() if runs_kernels(newest, room) else None
-            if library is None:
-                room.scatter_(2, nodes[:, None, :, None].expand_as(newest), newest)
-            else:
-                strides = (*newest.stride()[:3], room.data_ptr(), *room.stride()[:3])
-                library.keep(newest.data_ptr(), *strides, nodes.data_ptr(), *newest.shape)
+        places = nodes[:, None, :, None].expand_as(keys)
+        self.keys.scatter_(2, places, keys)
+        self.values.scatter_(2, places, values)
 
     def of(self, sentences: Tensor) -> "LayerCache":
         kept = (x.index_select(0, sentences) for x in (self.keys, self.values, self.memory_keys, self.memory_values))

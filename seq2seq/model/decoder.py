@@ -1,26 +1,13 @@
 """The decoder (section 3.1, right half of figure 1): once over whole sentences, once step by step on a cache."""
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from seq2seq.model.attention import MultiHeadAttention
-from seq2seq.model.cache import Cache, LayerCache
+from seq2seq.model.cache import Cache, LayerCache, Newest
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
 from seq2seq.model.residual import Residual, make_norm
-
-
-@dataclass(frozen=True)
-class Newest:
-    """What all layers need to know of the newest tokens: their nodes in the cache (B, K), their rotation, and what they may
-    attend to of their own past (B, K, N) and of the source (B, 1, S)."""
-
-    nodes: Tensor
-    rotation: Rotation | None
-    may_attend: Tensor
-    may_attend_to_source: Tensor
 
 
 class DecoderLayer(nn.Module):
@@ -47,25 +34,13 @@ class DecoderLayer(nn.Module):
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
 
-    def step(self, x: Tensor, layer: LayerCache, cache: Cache, newest: Newest) -> Tensor:
+    def step(self, x: Tensor, kept: LayerCache, newest: Newest) -> Tensor:
         """The newest position of every hypothesis: x (B, K, E) -> (B, K, E).
 
-        The K hypotheses of a sentence stand where `forward` has its T positions: each attends to its own path of the
-        sentence's tree, and all to the same source, with one product each.
+        The K hypotheses of a sentence stand where `forward` has its T positions.
         """
-
-        def attend_to_own_past(x: Tensor) -> Tensor:
-            queries, keys, values = self.self_attention.queries_keys_values(x, newest.rotation)
-            layer.write(keys, values, newest.nodes)
-            past = slice(0, cache.width)
-            return self.self_attention.attend_step(queries, layer.keys[:, :, past], layer.values[:, :, past], newest.may_attend)
-
-        def attend_to_source(x: Tensor) -> Tensor:
-            queries = self.cross_attention.queries(x)
-            return self.cross_attention.attend_step(queries, layer.memory_keys, layer.memory_values, newest.may_attend_to_source)
-
-        x = self.self_attention_residual(x, attend_to_own_past)
-        x = self.cross_attention_residual(x, attend_to_source)
+        x = self.self_attention_residual(x, lambda x: self.self_attention.attend_to_past(x, kept, newest))
+        x = self.cross_attention_residual(x, lambda x: self.cross_attention.attend_to_source(x, kept, newest))
         return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
 
 
@@ -94,7 +69,7 @@ class Decoder(nn.Module):
     def step(self, x: Tensor, cache: Cache, rotation: Rotation | None) -> Tensor:
         """Embedded newest tokens (B, K, E) -> features (B, K, E). The cache takes them in."""
         nodes, may_attend = cache.grow()
-        newest = Newest(nodes, rotation, may_attend, cache.memory_mask[:, 0])
+        newest = Newest(nodes, rotation, may_attend, cache.memory_mask)
         for layer, kept in zip(self.layers, cache.layers, strict=True):
-            x = layer.step(x, kept, cache, newest)  # type: ignore[operator]
+            x = layer.step(x, kept, newest)  # type: ignore[operator]
         return self.norm(x)  # type: ignore[no-any-return]

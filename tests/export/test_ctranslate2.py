@@ -54,7 +54,7 @@ def test_finds_the_same_hypotheses(variant: dict, beam: int, tokenizer: Tokenize
     search = BeamSearch(beam, beam, LengthPenalty(), LengthLimits(1.0, 20), max_target_length=63)
     ended = 0
     answers = CTranslate2().make([bundle], torch.device("cpu"), 8).search(search, sources)
-    for ours, found in zip(TorchEngine(bundle.model).search(search, sources), answers, strict=True):
+    for ours, found in zip(TorchEngine([bundle.model]).search(search, sources), answers, strict=True):
         # Theirs does not ask how probable an end is that the limit forces, nor do its scores count what is forbidden.
         if beam == 1 or not any(hypothesis.capped for hypothesis in (*ours, *found)):
             ended += not ours[0].capped

@@ -13,7 +13,8 @@ from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Search
 from seq2seq.errors import ConfigProblem, MachineProblem
-from seq2seq.inference.engine import Engine, Native, TorchEngine
+from seq2seq.inference.engine import Engine, TorchEngine
+from seq2seq.inference.native import Native, best_precision
 from seq2seq.inference.workers import Workers
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
@@ -35,15 +36,15 @@ def sources() -> list[list[int]]:
 
 @pytest.mark.parametrize("search", [BeamSearch(1, lengths=SHORT), BeamSearch(4, 2, lengths=SHORT), Sampling(2, lengths=SHORT)])
 def test_batches_of_every_size_find_the_same(search: Search, model: Transformer, sources: list[list[int]]) -> None:
-    together = TorchEngine(model, 64, 10**6).search(search, sources)
+    together = TorchEngine([model], 64, 10**6).search(search, sources)
     for batch_size, batch_tokens in ((1, 10**6), (7, 10**6), (64, 100)):
-        found = TorchEngine(model, batch_size, batch_tokens).search(search, sources)
+        found = TorchEngine([model], batch_size, batch_tokens).search(search, sources)
         assert [[h.tokens for h in of_one] for of_one in found] == [[h.tokens for h in of_one] for of_one in together]
 
 
 @linux_only
 def test_workers_find_the_same(model: Transformer, sources: list[list[int]]) -> None:
-    engine, search = TorchEngine(model, 8), BeamSearch(3, lengths=SHORT)
+    engine, search = TorchEngine([model], 8), BeamSearch(3, lengths=SHORT)
     workers = Workers(engine, 2)
     found = workers.search(search, sources)
     assert workers._connections
@@ -80,8 +81,6 @@ def test_after_an_error_the_next_search_gets_its_own_answers(sources: list[list[
 
 
 def test_precision_by_machine_and_settings_that_cannot_be() -> None:
-    from seq2seq.inference.engine import best_precision
-
     assert best_precision(torch.device("cuda")) == "bfloat16"
     assert best_precision(torch.device("cpu")) in ("int8", "float32")
     with pytest.raises(ConfigProblem):
@@ -93,7 +92,7 @@ class _Names(TorchEngine):
 
     def __init__(self) -> None: ...
 
-    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+    def search(self, search: Search, sources: object, wishes: object = ()) -> object:  # type: ignore[override]
         from seq2seq.decoding.stepper import Hypothesis
 
         return [[Hypothesis([os.getpid()], 0.0, 0.0)] for _ in sources]  # type: ignore[attr-defined]
@@ -104,7 +103,7 @@ class _Echo(TorchEngine):
 
     def __init__(self) -> None: ...
 
-    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+    def search(self, search: Search, sources: object, wishes: object = ()) -> object:  # type: ignore[override]
         from seq2seq.decoding.stepper import Hypothesis
 
         if any(source[-1] == -1 for source in sources):  # type: ignore[attr-defined]
@@ -115,7 +114,7 @@ class _Echo(TorchEngine):
 class _Broken(TorchEngine):
     def __init__(self) -> None: ...
 
-    def search(self, search: Search, sources: object) -> object:  # type: ignore[override]
+    def search(self, search: Search, sources: object, wishes: object = ()) -> object:  # type: ignore[override]
         raise ConfigProblem("no such thing", "try another")
 
 

@@ -54,5 +54,5 @@ def test_the_same_text_in_float32() -> None:
     model = Transformer(small_config(norm_order="pre")).eval()
     sources = [[*ids(1, 3 + i % 9)[0].tolist(), EOS] for i in range(40)]
     search = BeamSearch(4, lengths=LengthLimits(1.0, 5))
-    plain, fast = (TorchEngine(each, 16).search(search, sources) for each in (model, prepared(model)))
+    plain, fast = (TorchEngine([each], 16).search(search, sources) for each in (model, prepared(model)))
     assert [found[0].tokens for found in plain] == [found[0].tokens for found in fast]

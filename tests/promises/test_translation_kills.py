@@ -35,7 +35,7 @@ def translate(work: Path, output: Path, **settings: object) -> None:
     """seq2seq-translate in this process, in chunks of 5 lines."""
     from seq2seq.decoding.beam import BeamSearch
     from seq2seq.decoding.penalties import LengthLimits
-    from seq2seq.inference.engine import Native
+    from seq2seq.inference.native import Native
 
     search = BeamSearch(2, lengths=LengthLimits(0, 4))
     values: dict[str, object] = dict(

@@ -104,7 +104,7 @@ def native(precision: str) -> Callable[..., Any]:
 
         from seq2seq.decoding.beam import BeamSearch
         from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
-        from seq2seq.inference.engine import Native
+        from seq2seq.inference.native import Native
         from seq2seq.inference.workers import keep_memory
 
         keep_memory()
@@ -302,7 +302,7 @@ def row(name: str, beam: int, system: dict[str, Any], runs: list[dict[str, Any]]
 def judged(found: list[list[int]], options: argparse.Namespace) -> float:
     """The mean log-probability of a token of the translations under the model in float64: who searched better."""
     from seq2seq.bundle import Bundle
-    from seq2seq.inference.scoring import token_log_probabilities
+    from seq2seq.inference.forced import token_log_probabilities
     from seq2seq.symbols import EOS
 
     bundle = Bundle.load(options.bundle)  # the wide one computes the same

@@ -1,0 +1,48 @@
+"""What the commands that translate share: which bundles, and a translator of them."""
+
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seq2seq.errors import ConfigProblem
+
+if TYPE_CHECKING:
+    from seq2seq.translator import Translator
+    from seq2seq.wording import Wording
+
+Bundles = str | list[str] | None
+"""A folder, or several that translate as one."""
+
+
+class Translating(Protocol):
+    """The settings that say how to translate."""
+
+    @property
+    def bundle(self) -> Bundles: ...
+    @property
+    def decoding(self) -> Any: ...
+    @property
+    def engine(self) -> Any: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+def folders(bundle: Bundles) -> list[str]:
+    """Raises ConfigProblem if there is none."""
+    if not bundle:
+        raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
+    return [bundle] if isinstance(bundle, str) else bundle
+
+
+def load_translator(job: Translating, wording: "Wording | None" = None) -> "Translator":
+    """What the machine chose is said on the standard error stream."""
+    from seq2seq.inference.native import Native, best_precision
+    from seq2seq.inference.workers import keep_memory
+    from seq2seq.translator import Translator, find_device
+
+    keep_memory()
+    if isinstance(job.engine, Native) and job.engine.precision == "auto":
+        chosen = best_precision(find_device(job.device))
+        print(f"this machine does best with engine.precision={chosen}", file=sys.stderr)
+    return Translator.load(folders(job.bundle), job.decoding, job.device, job.batch_size, job.engine, wording)

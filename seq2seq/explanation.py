@@ -1,0 +1,104 @@
+"""Floor 3: what a translation is made of: which words belong together, and how sure the model is of each token."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.inference.forced import force
+from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import EOS
+from seq2seq.wording import begins_word
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one translation.
+
+    Attributes:
+        source_words: what white space parts in the source; in a language without spaces, its tokens.
+        target_words: likewise.
+        links: (source word, target word), numbered from 0, in the order of target words: the source word that got most attention
+            while the target word was being chosen.
+        tokens: of each target token, the end too, its text and its probability given all before it.
+    """
+
+    source_words: tuple[str, ...]
+    target_words: tuple[str, ...]
+    links: tuple[tuple[int, int], ...]
+    tokens: tuple[tuple[str, float], ...]
+
+    @property
+    def confidence(self) -> float:
+        """The geometric mean of the tokens' probabilities."""
+        return math.exp(math.fsum(math.log(max(p, 1e-30)) for _, p in self.tokens) / len(self.tokens)) if self.tokens else 1.0
+
+    def __add__(self, other: "Explanation") -> "Explanation":
+        """Of a line that was translated in two parts."""
+        moved = tuple((s + len(self.source_words), t + len(self.target_words)) for s, t in other.links)
+        return Explanation(
+            self.source_words + other.source_words,
+            self.target_words + other.target_words,
+            self.links + moved,
+            self.tokens + other.tokens,
+        )
+
+
+NOTHING = Explanation((), (), (), ())
+
+
+def explain(
+    models: Sequence[Transformer],
+    tokenizer: Tokenizer,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    spaces: tuple[bool, bool],
+) -> list[Explanation]:
+    """Explain translations; several models are asked together, as when they translate as one.
+
+    Args:
+        sources: ids of each sentence, EOS at the end.
+        targets: ids of each translation, without EOS.
+        spaces: whether source and target language are written with spaces.
+    """
+    complete = [[*target, EOS] for target in targets]
+    by_model = [force(model, sources, complete, attention=True) for model in models]
+    pieces = tokenizer.source_pieces(), tokenizer.target_pieces()
+    explained = []
+    for source, target, *forced in zip(sources, complete, *by_model, strict=True):
+        probabilities = torch.tensor([one.log_probabilities for one in forced]).exp().mean(dim=0).tolist()
+        attention = torch.stack([one.attention for one in forced if one.attention is not None]).mean(dim=0)
+        sides = [[names[i] for i in ids[:-1]] for names, ids in zip(pieces, (source, target), strict=True)]
+        words = [_word_of_each(side, spaced) for side, spaced in zip(sides, spaces, strict=True)]
+        tokens = tuple(zip((pieces[1][i] for i in target), probabilities, strict=True))
+        texts = [_texts(side, word) for side, word in zip(sides, words, strict=True)]
+        explained.append(Explanation(texts[0], texts[1], _links(attention[:-1, :-1], *words), tokens))
+    return explained
+
+
+def _word_of_each(pieces: Sequence[str], spaces: bool) -> list[int]:
+    """The number of the word that each piece belongs to."""
+    words, word = [], -1
+    for piece in pieces:
+        word += word < 0 or not spaces or begins_word(piece)
+        words.append(word)
+    return words
+
+
+def _texts(pieces: Sequence[str], words: Sequence[int]) -> tuple[str, ...]:
+    texts = [""] * (max(words, default=-1) + 1)
+    for piece, word in zip(pieces, words, strict=True):
+        texts[word] += piece.lstrip("\u2581")
+    return tuple(texts)
+
+
+def _links(attention: Tensor, source: list[int], target: list[int]) -> tuple[tuple[int, int], ...]:
+    """attention (T, S) between tokens, and the word of each token -> the best source word of each target word."""
+    if not source or not target:
+        return ()
+    by_source = torch.zeros(len(target), source[-1] + 1).index_add_(1, torch.tensor(source), attention.cpu().float())
+    by_word = torch.zeros(target[-1] + 1, source[-1] + 1).index_add_(0, torch.tensor(target), by_source)
+    return tuple((best, word) for word, best in enumerate(by_word.argmax(dim=1).tolist()))

@@ -1,0 +1,91 @@
+"""What a model makes of translations that are given to it ("forced decoding"): how probable it finds each token, and where it looks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seq2seq.data.batch import make_batch
+from seq2seq.model.attention import MultiHeadAttention, scaled_dot_product_attention
+from seq2seq.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Forced:
+    """One given translation of T tokens, the last of which is EOS.
+
+    Attributes:
+        log_probabilities: (T), in nats, given the source and the tokens before.
+        attention: (T, S), how much of its attention each source token gets while each target token is being chosen: the mean over
+            the heads of cross-attention in the upper half of the decoder. None if not asked for.
+    """
+
+    log_probabilities: list[float]
+    attention: Tensor | None = None
+
+
+def force(
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    batch_tokens: int = 4096,
+    attention: bool = False,
+) -> list[Forced]:
+    """Forced decoding of each target, given its source.
+
+    Args:
+        sources: ids of each sentence, EOS at the end.
+        targets: ids of each translation, EOS at the end.
+        batch_tokens: at most about this many tokens of a side at a time, padding counted.
+    """
+    device = next(model.parameters()).device
+    found: list[Forced] = [Forced([])] * len(sources)
+    by_length = sorted(range(len(sources)), key=lambda i: -max(len(sources[i]), len(targets[i])))
+    was_training = model.training
+    model.eval()
+    start = 0
+    while start < len(by_length):
+        longest = max(len(side[by_length[start]]) for side in (sources, targets))
+        numbers = by_length[start : start + max(1, batch_tokens // longest)]
+        start += len(numbers)
+        batch = make_batch([sources[i] for i in numbers], [targets[i] for i in numbers]).to(device)
+        with torch.inference_mode(), _watching(model, attention) as weights:
+            logits = model(batch.source, batch.target_input)
+            log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+            wanted = log_probs.gather(2, batch.target_output[:, :, None]).squeeze(2).tolist()
+            seen = torch.stack(weights).mean(dim=0) if attention else logits
+        for row, i in enumerate(numbers):
+            T, S = len(targets[i]), len(sources[i])
+            found[i] = Forced(wanted[row][:T], seen[row, :T, :S] if attention else None)
+    model.train(was_training)
+    return found
+
+
+def token_log_probabilities(
+    model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], batch_tokens: int = 4096
+) -> list[list[float]]:
+    """Of each translation the log-probability of each of its tokens. See `force`."""
+    return [forced.log_probabilities for forced in force(model, sources, targets, batch_tokens)]
+
+
+@contextmanager
+def _watching(model: Transformer, attention: bool) -> Iterator[list[Tensor]]:
+    """A list that receives the weights (B, T, S) of cross-attention of every layer in the upper half of the decoder."""
+    weights: list[Tensor] = []
+
+    def watch(layer: MultiHeadAttention, arguments: tuple[Tensor, Tensor, Tensor], _: Tensor) -> None:
+        x, memory, mask = arguments
+        keys, values = layer.keys_and_values(memory)
+        keys, values = (kept.repeat_interleave(layer.heads // layer.key_value_heads, dim=1) for kept in (keys, values))
+        weights.append(scaled_dot_product_attention(layer.queries(x), keys, values, mask)[1].mean(dim=1))
+
+    layers = list(model.decoder.layers)
+    watched = layers[len(layers) // 2 :] if attention else []
+    handles = [layer.cross_attention.register_forward_hook(watch) for layer in watched]  # type: ignore[operator, union-attr]
+    try:
+        yield weights
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,212 @@
+"""Floor 2: wishes in words. A glossary, banned phrases and given beginnings become what search is told in tokens."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.decoding.stepper import Banned, Lexicon
+from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.symbols import EOS
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_WORDS = re.compile(r"\w+|[^\w\s]")
+
+
+_WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
+
+
+def has_spaces(language: str) -> bool:
+    """Whether a language is written with spaces between words."""
+    return re.split("[_-]", language)[0] not in _WITHOUT_SPACES
+
+
+def begins_word(piece: str) -> bool:
+    return piece.startswith(_SPACE)
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """Terms of the source language and what they must be called in the target language, in pairs."""
+
+    terms: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, lines: Iterable[str], name: str) -> "Glossary":
+        """From lines of two columns, parted by a tab.
+
+        Raises:
+            DataProblem: naming the line that is not.
+        """
+        terms = []
+        for number, line in enumerate(lines, start=1):
+            columns = [" ".join(column.split()) for column in line.split("\t")]
+            if not any(columns):
+                continue
+            if len(columns) != 2 or not all(columns):
+                raise DataProblem(
+                    f"{name} line {number} is not a pair of terms: {line[:80]!r}", "write SOURCE TERM, a tab, TARGET TERM"
+                )
+            terms.append((columns[0], columns[1]))
+        return cls(tuple(terms))
+
+    def wanted(self, text: str, spaces: bool) -> list[str]:
+        """The target terms whose source terms stand in a text: whole words, whatever their case, longer terms before the shorter
+        ones they hold; anywhere in the text if the source language is written without spaces."""
+        if not spaces:
+            return list(dict.fromkeys(target for source, target in self.terms if source in text))
+        words, found, at = _words(text), [], 0
+        while at < len(words):
+            for length in range(min(self._longest, len(words) - at), 0, -1):
+                if target := self._by_words.get(words[at : at + length]):
+                    found.append(target)
+                    at += length - 1
+                    break
+            at += 1
+        return list(dict.fromkeys(found))
+
+    @cached_property
+    def _by_words(self) -> dict[tuple[str, ...], str]:
+        return {_words(source): target for source, target in self.terms}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._by_words), default=0)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORDS.findall(text.casefold()))
+
+
+def says(text: str, term: str, spaces: bool) -> bool:
+    """Whether a text holds a term in whole words; anywhere if its language is written without spaces."""
+    if not spaces:
+        return term in text
+    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", " ".join(text.split())) is not None
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What is wanted of all translations, in words.
+
+    Attributes:
+        glossary: terms that must be translated so.
+        banned: phrases that must not be said.
+        explain: whether to say which words belong together and how sure the model is.
+    """
+
+    glossary: Glossary | None = None
+    banned: tuple[str, ...] = ()
+    explain: bool = False
+
+    @property
+    def needs_lexicon(self) -> bool:
+        return self.glossary is not None or bool(self.banned)
+
+
+def phrase_tokens(tokenizer: Tokenizer, text: str, spaces: bool) -> tuple[int, ...]:
+    """The tokens of a phrase in the middle of a target sentence."""
+    if spaces:
+        return tuple(tokenizer.encode_target([text])[0][:-1])
+    return _longest_pieces("".join(text.split()), {piece: i for i, piece in enumerate(tokenizer.target_pieces())})
+
+
+def _longest_pieces(text: str, ids: dict[str, int]) -> tuple[int, ...]:
+    """A text without the space that encoders put before it, cut into the longest pieces from its start; bytes where there is none."""
+    tokens: list[int] = []
+    while text:
+        length = next((n for n in range(min(len(text), 32), 0, -1) if text[:n] in ids), 0)
+        if length:
+            tokens.append(ids[text[:length]])
+        else:
+            tokens += [ids[name] for byte in text[0].encode() if (name := f"<0x{byte:02X}>") in ids]
+        text = text[length or 1 :]
+    return tuple(tokens)
+
+
+def make_lexicon(tokenizer: Tokenizer, spaces: bool, banned: Sequence[str] = ()) -> Lexicon:
+    """What search needs to know of the target side's tokens.
+
+    Args:
+        spaces: whether the target language is written with spaces.
+        banned: phrases that no translation may hold as whole words, in this very spelling. A token that completes one is not
+            said, even where the next might have made a longer word of it.
+    """
+    spellings = [_spelling(piece) for piece in tokenizer.target_pieces()]
+    ends_word = [not spaces or (text != "" and not _is_letter(text[0])) for text in spellings]
+    ends_word[EOS] = True
+    phrases = {_SPACE.join(phrase.split()) for phrase in banned} - {""}
+    return Lexicon(torch.tensor(ends_word), _reading_machine(spellings, phrases, spaces) if phrases else None)
+
+
+def _spelling(piece: str) -> str:
+    """What a piece adds to the text. A byte of a longer character counts as a letter of its own."""
+    if byte := _BYTE.fullmatch(piece):
+        code = int(byte[1], 16)
+        return chr(code) if code < 0x80 else "\ue000"
+    return "" if piece.startswith("<") and piece.endswith(">") and len(piece) > 2 else piece
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() or character in "_\ue000"
+
+
+_MOST_CELLS = 200_000_000
+
+
+def _reading_machine(spellings: Sequence[str], phrases: set[str], spaces: bool) -> Banned:
+    """A machine whose states are the beginnings of phrases that a text may end with (Aho and Corasick, 1975), fed token by token.
+
+    Two more states have read no beginning: state 0 stands where a word may begin, state 1 within a word.
+    """
+    beginnings = sorted({phrase[:n] for phrase in phrases for n in range(1, len(phrase) + 1)})
+    number = {text: i for i, text in enumerate(beginnings, start=2)}
+    if (len(number) + 2) * len(spellings) > _MOST_CELLS:
+        raise ConfigProblem(
+            f"{len(phrases):,} banned phrases are too many for a vocabulary of {len(spellings):,} tokens",
+            "ban fewer or shorter phrases",
+        )
+    alphabet = sorted({character for phrase in phrases for character in phrase})
+    known = {character: i for i, character in enumerate(alphabet)}
+    another_letter, another_sign = "\ue000", "\ue001"
+    characters = [*alphabet, another_letter, another_sign]
+
+    def after(state: int, character: str) -> int:
+        text = (beginnings[state - 2] if state >= 2 else "") + character
+        for start in range(len(text)):
+            inside = spaces and _is_letter(text[start]) and (_is_letter(text[start - 1]) if start else state == 1)
+            if not inside and text[start:] in number:
+                return number[text[start:]]
+        return int(_is_letter(character))
+
+    step = torch.tensor([[after(state, character) for character in characters] for state in range(len(number) + 2)])
+    complete = torch.tensor([False, False, *(_ends_with_one(text, phrases, spaces) for text in beginnings)])
+    letter = torch.tensor([_is_letter(character) for character in characters])
+
+    longest = max(1, *map(len, spellings))
+    columns = torch.full((longest, len(spellings)), -1)
+    for token, text in enumerate(spellings):
+        for place, character in enumerate(text):
+            columns[place, token] = known.get(character, len(alphabet) + (not _is_letter(character)))
+    reached = torch.arange(len(number) + 2)[:, None].repeat(1, len(spellings))
+    forbidden = torch.zeros(reached.shape, dtype=torch.bool)
+    for place, column in enumerate(columns):
+        is_read = column >= 0
+        if place:
+            forbidden |= is_read & complete[reached] & (~letter[column] if spaces else torch.tensor(True))
+        reached = torch.where(is_read, step[reached, column], reached)
+    forbidden |= complete[reached] & (columns[0] >= 0)
+    return Banned(forbidden, reached.int())
+
+
+def _ends_with_one(text: str, phrases: set[str], spaces: bool) -> bool:
+    """Whether a beginning ends with a whole phrase: itself, or a shorter one."""
+    for start in range(len(text)):
+        inside = spaces and start > 0 and _is_letter(text[start]) and _is_letter(text[start - 1])
+        if not inside and text[start:] in phrases:
+            return True
+    return False

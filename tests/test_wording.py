@@ -1,0 +1,197 @@
+"""Wishes in words: what users write and what translations hold."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.bundle import Bundle, BundleConfig
+from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
+from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.sampling import Sampling
+from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.model.transformer import Transformer
+from seq2seq.translator import Translator
+from seq2seq.wording import Glossary, Wording, _reading_machine, _spelling, make_lexicon, phrase_tokens, says
+from tests.conftest import NUMBERS, ZAHLEN
+
+TERMS = Glossary.parse(["one two\tZwölf", "One\tEins", "", "three  \t drei mal drei"], "terms")
+SEARCH = BeamSearch(4, lengths=LengthLimits(1.0, 20))
+
+
+@pytest.fixture(scope="module")
+def bundle(random_model: Transformer, tokenizer: Tokenizer) -> Bundle:
+    return Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
+
+
+def test_a_glossary_finds_its_terms_whole_and_the_longest_first() -> None:
+    assert TERMS.wanted("ONE two, one; three.", True) == ["Zwölf", "Eins", "drei mal drei"]
+    assert TERMS.wanted("ones twothree", True) == []
+    assert Glossary.parse(["猫\tcat"], "terms").wanted("黒い猫です", False) == ["cat"]
+    assert says("Das ist Zwölf.", "Zwölf", True)
+    assert not says("Zwölfte", "Zwölf", True)
+
+
+@pytest.mark.parametrize("line", ["alone", "a\tb\tc", "\tb", "a\t "])
+def test_a_line_that_is_no_pair_is_named(line: str) -> None:
+    with pytest.raises(DataProblem, match="terms line 2"):
+        Glossary.parse(["a\tb", line], "terms")
+
+
+@settings(max_examples=25, deadline=None)
+@given(numbers=st.lists(st.integers(0, 9), min_size=1, max_size=5), asked=st.sets(st.integers(0, 9), max_size=3))
+def test_terms_are_in_the_translation(bundle: Bundle, numbers: list[int], asked: set[int]) -> None:
+    glossary = Glossary(tuple((NUMBERS[i], f"{ZAHLEN[i]} {ZAHLEN[9 - i]}") for i in asked))
+    line = " ".join(NUMBERS[i] for i in numbers)
+    (found,) = Translator(bundle, SEARCH, wording=Wording(glossary)).translate_block([line])
+    for i in asked & set(numbers):
+        assert re.search(rf"\b{ZAHLEN[i]} {ZAHLEN[9 - i]}\b", found.text)
+    assert "TERM" not in found.codes
+
+
+def test_a_term_for_which_there_is_no_room_is_flagged(bundle: Bundle) -> None:
+    tight = BeamSearch(4, lengths=LengthLimits(0, 2))
+    glossary = Glossary((("one", " ".join(ZAHLEN)),))
+    (found,) = Translator(bundle, tight, wording=Wording(glossary)).translate_block(["one"])
+    assert "TERM" in found.codes
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    banned=st.sets(st.sampled_from(ZAHLEN), min_size=1, max_size=4),
+    pair=st.tuples(st.sampled_from(ZAHLEN), st.sampled_from(ZAHLEN)),
+    numbers=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    drawn=st.booleans(),
+)
+def test_nothing_banned_is_in_any_translation(
+    bundle: Bundle, banned: set[str], pair: tuple[str, str], numbers: list[int], drawn: bool
+) -> None:
+    """However the tokens cut it: an untrained model cuts words in any way."""
+    phrases = (*banned, " ".join(pair))
+    search = Sampling(4, lengths=LengthLimits(1.0, 10)) if drawn else BeamSearch(4, 4, lengths=LengthLimits(1.0, 10))
+    translator = Translator(bundle, search, wording=Wording(banned=phrases))
+    (found,) = translator.translate_block([" ".join(NUMBERS[i] for i in numbers)])
+    for candidate in found.candidates:
+        assert not any(says(candidate.text, phrase, True) for phrase in phrases)
+
+
+texts = st.text("ab\u2581.\u00e9", max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    spellings=st.lists(texts, min_size=1, max_size=6),
+    phrases=st.sets(st.text("ab\u2581.", min_size=1, max_size=4), min_size=1, max_size=3),
+    tokens=st.lists(st.integers(0, 5), max_size=6),
+    spaces=st.booleans(),
+)
+def test_the_machine_reads_as_a_regular_expression(
+    spellings: list[str], phrases: set[str], tokens: list[int], spaces: bool
+) -> None:
+    """Forbidden is what brings a phrase to its end at the end of a token, or to its end and the end of its word within one."""
+    machine = _reading_machine(spellings, phrases, spaces)
+    state, text = 0, ""
+
+    def ends(text: str, at: int, phrase: str) -> bool:
+        start = at - len(phrase)
+        if start < 0 or text[start:at] != phrase:
+            return False
+        return not (spaces and phrase[0].isalnum() and start > 0 and text[start - 1].isalnum())
+
+    for token in tokens:
+        token %= len(spellings)
+        new = text + spellings[token]
+        complete = any(ends(new, len(new), phrase) for phrase in phrases) and spellings[token] != ""
+        passed = any(
+            ends(new, at, phrase) and (not spaces or not new[at].isalnum())
+            for phrase in phrases
+            for at in range(len(text) + 1, len(new))
+        )
+        assert bool(machine.forbidden[state, token]) == (complete or passed)
+        text, state = new, int(machine.following[state, token])
+
+
+def test_bytes_spell_characters() -> None:
+    assert [_spelling(piece) for piece in ("<0x41>", "<0xC3>", "</s>", "<", "\u2581a")] == ["A", "\ue000", "", "<", "\u2581a"]
+
+
+def test_too_many_bans_are_refused(bundle: Bundle) -> None:
+    with pytest.raises(ConfigProblem, match="too many"):
+        make_lexicon(bundle.tokenizer, True, [f"{i:06} {i * 7:06}" for i in range(100_000)])
+
+
+def test_translations_begin_as_wished(bundle: Bundle) -> None:
+    lines = ["one two", "", "three", "four five six"]
+    prefixes = ["acht neun", "drei", "", "sieben"]
+    found = Translator(bundle, SEARCH).translate_block(lines, prefixes)
+    assert found[0].text.startswith("acht neun")
+    assert found[1].codes == ("BLANK",)
+    assert found[2].text == Translator(bundle, SEARCH).translate(["three"])[0]
+    assert found[3].text.startswith("sieben")
+
+
+def test_phrases_of_a_language_without_spaces_have_none_before_them() -> None:
+    tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=330), ["a b"] * 4, ["猫が好き", "犬が好き", "猫と犬"] * 9)
+    tokens = phrase_tokens(tokenizer, "猫が", False)
+    assert "".join(tokenizer.target_pieces()[i] for i in tokens) == "猫が"
+    assert tokenizer.decode_target([phrase_tokens(tokenizer, "鼠", False)]) == ["鼠"]  # in bytes
+    assert bool(make_lexicon(tokenizer, False).ends_word.all())
+
+
+def test_explanations_belong_to_their_translations(bundle: Bundle) -> None:
+    lines = ["one two three", "", " ".join(NUMBERS * 12)]  # the last is too long and is parted
+    found = Translator(bundle, SEARCH, wording=Wording(explain=True)).translate_block(lines)
+    for line, translation in zip(lines, found, strict=True):
+        explanation = translation.explanation
+        assert explanation is not None
+        assert list(explanation.source_words) == line.split()
+        assert all(0 <= s < len(explanation.source_words) for s, _ in explanation.links)
+        assert [t for _, t in explanation.links] == list(range(len(explanation.target_words)))
+        assert all(0 <= probability <= 1 for _, probability in explanation.tokens)
+    assert "LONG_SPLIT" in found[2].codes
+    log_probability = torch.tensor([p for _, p in found[0].explanation.tokens]).log().sum()  # type: ignore[union-attr]
+    penalty = SEARCH.length_penalty(torch.tensor(len(found[0].explanation.tokens)))  # type: ignore[union-attr]
+    assert found[0].candidates[0].score == pytest.approx(float(log_probability / penalty), abs=1e-4)
+
+
+def test_links_are_what_attention_says(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seq2seq import explanation
+    from seq2seq.inference.forced import Forced
+
+    source, target = (
+        encode([text])[0]
+        for encode, text in ((bundle.tokenizer.encode_source, "one two"), (bundle.tokenizer.encode_target, "zwei eins"))
+    )
+    attention = torch.zeros(len(target), len(source))
+    attention[0, len(source) - 2], attention[len(target) - 2, 0] = 0.9, 0.9
+    attention[:, -1] = 1.0  # the end of the source counts for nothing
+    monkeypatch.setattr(explanation, "force", lambda *_, **__: [Forced([0.0] * len(target), attention)])
+    (found,) = explanation.explain([bundle.model], bundle.tokenizer, [source], [target[:-1]], (True, True))
+    assert (found.source_words, found.target_words) == (("one", "two"), ("zwei", "eins"))
+    assert found.links == ((1, 0), (0, 1))
+    assert found.confidence == 1.0
+
+
+def test_coverage_ranks_anew(bundle: Bundle) -> None:
+    """Against its definition, from the attention of forced decoding."""
+    from seq2seq.inference.coverage import ranked_by_coverage
+    from seq2seq.inference.engine import TorchEngine
+    from seq2seq.inference.forced import force
+    from seq2seq.symbols import EOS
+
+    sources = bundle.tokenizer.encode_source(["one two three", "four"])
+    plain = TorchEngine([bundle.model]).search(BeamSearch(4, 4, lengths=LengthLimits(1.0, 5)), sources)
+    found = TorchEngine([bundle.model]).search(BeamSearch(4, 2, lengths=LengthLimits(1.0, 5), coverage=0.4), sources)
+    for source, before, after in zip(sources, plain, found, strict=True):
+        scores = {}
+        for hypothesis in before:
+            (forced,) = force(bundle.model, [source], [[*hypothesis.tokens, EOS]], attention=True)
+            covered = [min(float(column.sum()), 1.0) for column in forced.attention.T[:-1]]  # type: ignore[union-attr]
+            scores[tuple(hypothesis.tokens)] = hypothesis.score + 0.4 * float(torch.tensor(covered).log().sum())
+        best = sorted(scores, key=lambda tokens: -scores[tokens])[:2]
+        assert [tuple(h.tokens) for h in after] == best
+        assert [h.score for h in after] == pytest.approx([scores[tokens] for tokens in best], abs=1e-4)
+    assert ranked_by_coverage([bundle.model], sources, [[], []], 0.4, 1) == [[], []]
