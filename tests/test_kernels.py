@@ -1,6 +1,5 @@
 """The kernels in C against their slow twins in torch."""
 
-import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from seq2seq import kernels as module
 from seq2seq.decoding.best import best_by_groups, best_continuations, log_normalizers
 from seq2seq.inference.products import Packed
-from seq2seq.inference.steps import use_kernels
+from seq2seq.inference.steps import _attend_to_past, _attend_to_source
 from seq2seq.kernels import kernels
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.cache import LayerCache, Newest
@@ -42,10 +41,8 @@ def test_a_step_of_attention_is_that_of_torch(
     torch.manual_seed(seed)
     H, G = heads
     slow = MultiHeadAttention(H * width, H, G, H * width, 0.0).eval()
-    fast = copy.deepcopy(slow)
-    for layer in (slow, fast):
-        layer.prepare(lambda *layers, relu=False: Packed(side_by_side(layers)))
-    use_kernels(fast)
+    slow.prepare(lambda *layers, relu=False: Packed(side_by_side(layers)))
+    fast = {"attend_to_past": _attend_to_past(slow), "attend_to_source": _attend_to_source(slow)}
     room = torch.randn(2, sentences, G, nodes + 7, width)
     source = torch.randn(2, sentences, G, 9, width)[:, :, :, :6]
     may = torch.rand(sentences, hypotheses, nodes + 7) < 0.4
@@ -57,8 +54,8 @@ def test_a_step_of_attention_is_that_of_torch(
     x = torch.randn(sentences, hypotheses, H * width)
     kept = [LayerCache(*room.clone(), *source) for _ in range(2)]
     with torch.inference_mode():
-        for name in ("attend_to_past", "attend_to_source"):
-            expected, found = (getattr(layer, name)(x, cache, newest) for layer, cache in zip((slow, fast), kept, strict=True))
+        for name, step in fast.items():
+            expected, found = getattr(slow, name)(x, kept[0], newest), step(x, kept[1], newest)
             torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(kept[1].keys, kept[0].keys, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(kept[1].values, kept[0].values)

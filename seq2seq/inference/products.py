@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seq2seq.inference.steps import use_kernels
+from seq2seq.inference.steps import shorten
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.transformer import Transformer
@@ -69,7 +69,7 @@ def fbgemm_int8(weight: Tensor, bias: Tensor | None, relu: bool) -> Product:
         warnings.simplefilter("ignore")
         rounded = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(rounded, bias)
-    multiply = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
+    multiply = (torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic).default
     return lambda x: multiply(x, packed, False)
 
 
@@ -140,8 +140,8 @@ def prepared(model: Transformer, precision: Precision = "float32", rows: int = _
         for module in model.modules():
             if isinstance(module, MultiHeadAttention | FeedForward):
                 module.prepare(pack)
-            if isinstance(module, MultiHeadAttention) and on_cpu:
-                use_kernels(module)
+        for layer in model.decoder.layers if on_cpu else ():
+            shorten(layer)  # type: ignore[arg-type]
         model.output = pack(model.output)  # type: ignore[assignment]
         a_sentence = torch.full((1, 1), EOS, device=model.source_embedding.tokens.weight.device)
         model.step(a_sentence, model.start(a_sentence))  # what is used is packed here, not in every process

@@ -98,14 +98,14 @@ class MultiHeadAttention(nn.Module):
         if self._pack is None:
             return tuple(getattr(self, name)(x) for name in names)
         widths = [getattr(self, name).out_features for name in names]
-        return self.project_together(x, *names).split(widths, dim=-1)  # type: ignore[no-any-return, no-untyped-call]
+        return self.together(*names)(x).split(widths, dim=-1)  # type: ignore[no-any-return]
 
-    def project_together(self, x: Tensor, *names: str) -> Tensor:
-        """The same side by side, of a layer that is prepared."""
+    def together(self, *names: str) -> nn.Module:
+        """One product for several projections of a layer that is prepared: their outputs side by side."""
         if names not in self._side_by_side:
             assert self._pack is not None
             self._side_by_side[names] = self._pack(*(getattr(self, name) for name in names))
-        return self._side_by_side[names](x)  # type: ignore[no-any-return]
+        return self._side_by_side[names]
 
     def prepare(self, pack: Callable[..., nn.Module]) -> None:
         """Make the projections of one input with one product from their next use on; for a model that is not trained any more.
