@@ -3,7 +3,7 @@
     python tools/bench/decode.py BUNDLE SOURCES [--base] [--runs 5] [--beams 1 5] [--json FILE]
 
 Every system has a process of its own and its own best settings: each is tried with several batch sizes, and with one process of two
-threads and two of one. Then all take turns, once round after the other, so that a slow minute slows all of them; the medians are
+threads and two of one, on a third of the sentences. Then all take turns, once round after the other, so that a slow minute slows all of them; the medians are
 shown. The same weights, the same sentences; `--steps N` makes every translation N steps long. `--base` widens a tiny model to the
 shape of the base model, without changing what it computes (see `widen.py`). Marian gets random weights of the same shape, so it takes part
 in forced steps only.
@@ -63,8 +63,7 @@ def serve(options: argparse.Namespace) -> None:
 
         model = widened(bundle.model)
         bundle = Bundle(BundleConfig(bundle.config.source, bundle.config.target, model.config), model, bundle.tokenizer)
-    lines = Path(options.sources).read_text(encoding="utf-8").split("\n")[: options.sentences]
-    sources = bundle.tokenizer.encode_source([line for line in lines if line])
+    sources = read_sources(bundle, options)
     translate = SYSTEMS[system["name"]](bundle, system, options)
     answer({"ready": True})
     for request in sys.stdin:
@@ -78,10 +77,15 @@ def serve(options: argparse.Namespace) -> None:
             answer({"seconds": seconds})
         else:
             start = time.perf_counter()
-            found = translate(sources[: asked.get("sentences")], asked["beam"])
+            found = translate(sources[:: asked["every"]], asked["beam"])
             answer(
                 {"seconds": time.perf_counter() - start, "tokens": sum(map(len, found)), "found": found, "memory": peak_memory()}
             )
+
+
+def read_sources(bundle: Any, options: argparse.Namespace) -> list[list[int]]:
+    lines = Path(options.sources).read_text(encoding="utf-8").split("\n")[: options.sentences]
+    return bundle.tokenizer.encode_source([line for line in lines if line])  # type: ignore[no-any-return]
 
 
 def answer(data: dict[str, Any]) -> None:
@@ -151,6 +155,8 @@ def marian(bundle: Any, system: dict[str, Any], options: argparse.Namespace) -> 
     import torch
     from transformers import MarianConfig, MarianMTModel
 
+    from seq2seq.data.batch import pad
+
     config = bundle.config.model
     shape = dict(
         vocab_size=config.target_vocab_size,
@@ -167,8 +173,7 @@ def marian(bundle: Any, system: dict[str, Any], options: argparse.Namespace) -> 
         found: list[list[int]] = []
         for start in range(0, len(sources), system["batch"]):
             rows = sources[start : start + system["batch"]]
-            longest = max(map(len, rows))
-            batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+            batch = pad(rows)
             limits = dict(min_new_tokens=options.steps, max_new_tokens=options.steps)
             with torch.inference_mode():
                 found += model.generate(
@@ -232,7 +237,7 @@ def compare(options: argparse.Namespace) -> None:
     for beam in options.beams:
         best = {name: best_settings(name, beam, arguments, options) for name in names}
         processes = {name: Process(system, arguments) for name, system in best.items()}
-        request = {"beam": beam, "latency": 60} if options.latency else {"beam": beam}
+        request = {"beam": beam, "latency": 60} if options.latency else {"beam": beam, "every": 1}
         taken: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for process in processes.values():
             process.ask(**request)
@@ -264,7 +269,7 @@ def best_settings(name: str, beam: int, arguments: list[str], options: argparse.
             for environment in isas:
                 system = dict(name=name, workers=workers, threads=threads, batch=size, environment=environment)
                 process = Process(system, arguments)
-                request = {"beam": beam, "latency": 12} if options.latency else {"beam": beam}
+                request = {"beam": beam, "latency": 12} if options.latency else {"beam": beam, "every": 3}
                 process.ask(**request)
                 seconds = process.ask(**request)["seconds"]
                 process.end()
@@ -306,8 +311,7 @@ def judged(found: list[list[int]], options: argparse.Namespace) -> float:
     from seq2seq.symbols import EOS
 
     bundle = Bundle.load(options.bundle)  # the wide one computes the same
-    lines = Path(options.sources).read_text(encoding="utf-8").split("\n")[: options.sentences]
-    sources = bundle.tokenizer.encode_source([line for line in lines if line])
+    sources = read_sources(bundle, options)
     ends = [] if options.steps else [EOS]
     scores = token_log_probabilities(bundle.model.double(), sources, [[*tokens, *ends] or [EOS] for tokens in found])
     return math.fsum(map(math.fsum, scores)) / sum(map(len, scores))
