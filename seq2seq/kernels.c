@@ -11,6 +11,7 @@ typedef int64_t size;
 
 #define LANES 16 /* numbers in a vector */
 #define MOST_PARTS 8
+#define AT_ONCE 8 /* hypotheses of a sentence */
 #define INLINE static inline __attribute__((always_inline))
 
 /* e^x for x <= 0 to within 2e-7 of itself, without a branch, so that loops over it are vectorised. */
@@ -83,32 +84,36 @@ typedef struct {
    is true: out (B, K, H * D). D is a multiple of LANES and at most MOST_PARTS of them. */
 static void attend(const float *queries, size row, kept memory, const uint8_t *may_attend, size may_b, size may_k, float *out,
                    size B, size K, size H, size group, size N, size D) {
-    int rows[K][N];
-    size counts[K];
+    int rows[AT_ONCE][N];
+    size counts[AT_ONCE];
     float weights[N + LANES];
-    for (size b = 0; b < B; b++) {
-        for (size k = 0; k < K; k++) {
-            counts[k] = 0;
-            for (size n = 0; n < N; n++) {
-                rows[k][counts[k]] = (int)n;
-                counts[k] += may_attend[b * may_b + k * may_k + n];
+    for (size b = 0; b < B; b++)
+        for (size first = 0; first < K; first += AT_ONCE) {
+            size count = first + AT_ONCE < K ? AT_ONCE : K - first;
+            for (size k = 0; k < count; k++) {
+                const uint8_t *may = may_attend + b * may_b + (first + k) * may_k;
+                counts[k] = 0;
+                for (size n = 0; n < N; n++) {
+                    rows[k][counts[k]] = (int)n;
+                    counts[k] += may[n];
+                }
+            }
+            for (size h = 0; h < H; h++) {
+                size at = b * memory.b + h / group * memory.h;
+                const float *keys = memory.keys + at, *values = memory.values + at;
+                if (h + 1 < H) prefetch(keys + memory.h, values + memory.h, memory.n, N, D);
+                else if (b + 1 < B) prefetch(memory.keys + (b + 1) * memory.b, memory.values + (b + 1) * memory.b, memory.n, N, D);
+                for (size k = 0; k < count; k++) {
+                    size bk = b * K + first + k;
+                    const float *query = queries + bk * row + h * D;
+                    float *to = out + (bk * H + h) * D;
+                    /* The usual widths are constants here, so that sums stay in registers. */
+                    if (D == 64) attend_one(query, keys, values, memory.n, rows[k], counts[k], 4, weights, to);
+                    else if (D == 32) attend_one(query, keys, values, memory.n, rows[k], counts[k], 2, weights, to);
+                    else attend_one(query, keys, values, memory.n, rows[k], counts[k], (int)(D / LANES), weights, to);
+                }
             }
         }
-        for (size h = 0; h < H; h++) {
-            size at = b * memory.b + h / group * memory.h;
-            const float *keys = memory.keys + at, *values = memory.values + at;
-            if (h + 1 < H) prefetch(keys + memory.h, values + memory.h, memory.n, N, D);
-            else if (b + 1 < B) prefetch(memory.keys + (b + 1) * memory.b, memory.values + (b + 1) * memory.b, memory.n, N, D);
-            for (size k = 0; k < K; k++) {
-                const float *query = queries + (b * K + k) * row + h * D;
-                float *to = out + ((b * K + k) * H + h) * D;
-                /* The usual widths are constants here, so that sums stay in registers. */
-                if (D == 64) attend_one(query, keys, values, memory.n, rows[k], counts[k], 4, weights, to);
-                else if (D == 32) attend_one(query, keys, values, memory.n, rows[k], counts[k], 2, weights, to);
-                else attend_one(query, keys, values, memory.n, rows[k], counts[k], (int)(D / LANES), weights, to);
-            }
-        }
-    }
 }
 
 /* Multiply pairs of numbers, taken as complex ones, by complex numbers of length 1. */

@@ -28,8 +28,8 @@ def test_there_is_a_compiler_here() -> None:
 @given(
     sentences=st.integers(1, 3),
     heads=st.sampled_from([(1, 1), (4, 4), (4, 2)]),
-    hypotheses=st.integers(1, 5),
-    nodes=st.integers(5, 40),
+    hypotheses=st.integers(1, 20),
+    nodes=st.integers(20, 60),
     width=st.sampled_from([16, 32, 48, 64, 128, 8]),
     turned=st.booleans(),
     seed=st.integers(0, 10**6),

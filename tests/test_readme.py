@@ -37,6 +37,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("train", "val", "test_2016_flickr"):
         write_corpus(folder / "data" / "multi30k", name, counting_pairs(20, len(name)))
     (folder / "in.txt").write_text("one two\n\nthree\n")
+    (folder / "terms.tsv").write_text("one\teins\n")
+    (folder / "never.txt").write_text("zehn\n")
+    (folder / "begin.txt").write_text("vier\n\n\n")
     write_corpus(folder, "test", counting_pairs(3))
     (folder / "runs").mkdir()
     for name in ("a", "b"):  # two models of one corpus: here twice the same

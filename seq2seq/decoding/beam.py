@@ -12,6 +12,7 @@ from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, penalise_rep
 from seq2seq.decoding.phrases import phrase_continuations
 from seq2seq.decoding.rules import Rules, pad_left
 from seq2seq.decoding.stepper import NEVER, Hypothesis, Lexicon, Wishes
+from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
 from seq2seq.symbols import BOS, EOS, PAD
 
@@ -68,6 +69,8 @@ class BeamSearch:
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> "Beam | Groups":
         """See `Search`."""
         if self.groups > 1:
+            if any(wish.phrases for wish in wishes):
+                raise ConfigProblem("decoding.groups cannot be made to say given phrases", "decoding.groups=1 for a glossary")
             of_each = self.beam_size // self.groups
             of_one = replace(self, beam_size=of_each, n_best=min(self.n_best, of_each), groups=1)
             return Groups(self, [of_one._beam(source, wishes) for _ in range(self.groups)])
@@ -200,7 +203,7 @@ class Groups:
             slots = part.size(1)
             rows = beam.advance(part.clone(), discount) % slots
             all_rows.append(torch.arange(rows.size(0), device=rows.device)[:, None] * K + first + rows)
-            discount = discount.scatter_add(1, beam.newest(), torch.full_like(beam.scores, self.search.diversity))
+            discount = discount.scatter_add(1, beam.newest(), self.search.diversity * (beam.scores > NEVER))
             first += slots if K > 1 else 0
         return torch.cat(all_rows, dim=1)
 

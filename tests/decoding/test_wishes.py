@@ -123,6 +123,8 @@ def test_samples_begin_as_wished_and_say_nothing_banned() -> None:
     assert all(h.tokens[:2] == [4, 5] for h in first)
     assert all(h.tokens[:1] == [4] for h in second)
     with pytest.raises(ConfigProblem, match="glossary"):
+        find(BeamSearch(4, groups=2), Toy(3), [Wishes(phrases=((4,),))] * 3)
+    with pytest.raises(ConfigProblem, match="glossary"):
         find(search, Toy(3), [Wishes(phrases=((4,),))] * 3)
 
 

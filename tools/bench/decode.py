@@ -6,7 +6,8 @@ Every system has a process of its own and its own best settings: each is tried w
 threads and two of one, on a third of the sentences. Then all take turns, once round after the other, so that a slow minute slows all of them; the medians are
 shown. The same weights, the same sentences; `--steps N` makes every translation N steps long. `--base` widens a tiny model to the
 shape of the base model, without changing what it computes (see `widen.py`). Marian gets random weights of the same shape, so it takes part
-in forced steps only.
+in forced steps only. There the share of peak is told: what the products with weights would take at the speed of one large product on all cores,
+over the time that was taken.
 """
 
 import argparse
@@ -54,15 +55,8 @@ def serve(options: argparse.Namespace) -> None:
     system = json.loads(options.serve)
     import torch
 
-    from seq2seq.bundle import Bundle, BundleConfig
-
     torch.set_num_threads(system["threads"] * system["workers"])
-    bundle = Bundle.load(options.bundle)
-    if options.base:
-        from tools.bench.widen import widened
-
-        model = widened(bundle.model)
-        bundle = Bundle(BundleConfig(bundle.config.source, bundle.config.target, model.config), model, bundle.tokenizer)
+    bundle = the_bundle(options)
     sources = read_sources(bundle, options)
     translate = SYSTEMS[system["name"]](bundle, system, options)
     answer({"ready": True})
@@ -81,6 +75,17 @@ def serve(options: argparse.Namespace) -> None:
             answer(
                 {"seconds": time.perf_counter() - start, "tokens": sum(map(len, found)), "found": found, "memory": peak_memory()}
             )
+
+
+def the_bundle(options: argparse.Namespace) -> Any:
+    from seq2seq.bundle import Bundle, BundleConfig
+    from tools.bench.widen import widened
+
+    bundle = Bundle.load(options.bundle)
+    if not options.base:
+        return bundle
+    model = widened(bundle.model)
+    return Bundle(BundleConfig(bundle.config.source, bundle.config.target, model.config), model, bundle.tokenizer)
 
 
 def read_sources(bundle: Any, options: argparse.Namespace) -> list[list[int]]:
@@ -301,7 +306,41 @@ def row(name: str, beam: int, system: dict[str, Any], runs: list[dict[str, Any]]
     }
     if not name.startswith("Marian"):
         result["mean_log_probability"] = judged(runs[-1]["found"], options)
+    if options.steps:
+        bundle = the_bundle(options)
+        work = operations(read_sources(bundle, options), bundle.config.model, beam, options.steps)
+        result["share_of_peak"] = work / statistics.median(run["seconds"] for run in runs) / peak(name.split()[-1])
     return result
+
+
+def operations(sources: Sequence[Sequence[int]], config: Any, beam: int, steps: int) -> float:
+    """What the products with weights come to, two operations a weight and row, when every translation has so many steps."""
+    encoder, decoder = config.encoder, config.decoder
+    width, inner = decoder.d_model, decoder.d_feedforward
+    a_source = encoder.layers * (4 * encoder.d_model**2 + 2 * encoder.d_model * encoder.d_feedforward)
+    a_source += decoder.layers * 2 * encoder.d_model * width
+    a_row = decoder.layers * (6 * width**2 + 2 * width * inner) + width * config.target_vocab_size
+    rows = 1 + (steps - 1) * beam
+    return 2.0 * (a_source * sum(map(len, sources)) + a_row * rows * len(sources))
+
+
+def peak(precision: str) -> float:
+    """Operations a second of a large product on all cores: the floor under the time of any engine is operations over this."""
+    import torch
+
+    from seq2seq.inference.products import fastest
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    x, weight = torch.randn(640, 2048), torch.randn(2048, 2048)
+    with torch.inference_mode():
+        product = fastest(precision, 2048, 2048, 640)(weight, None, False)  # type: ignore[arg-type]
+        product(x)
+        tries = []
+        for _ in range(10):
+            start = time.perf_counter()
+            product(x)
+            tries.append(time.perf_counter() - start)
+    return 2.0 * x.numel() * len(weight) / statistics.median(tries)
 
 
 def judged(found: list[list[int]], options: argparse.Namespace) -> float:
@@ -326,14 +365,15 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
         lines += [f"| {r['name']} | {r['p50_ms']:.1f} | {r['p90_ms']:.1f} | {r['settings'].split(', ', 1)[1]} |" for r in rows]
         return "\n".join(lines)
     lines = [
-        f"| {shape}, beam {rows[0]['beam']}, {end} | sentences/s | (low to high) | tokens/s | GiB | log-prob. a token | settings |",
-        "|---|---|---|---|---|---|---|",
+        f"| {shape}, beam {rows[0]['beam']}, {end} | sentences/s | (low to high) | tokens/s | share of peak | GiB | log-prob. a token | settings |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         judged = f"{r['mean_log_probability']:.4f}" if "mean_log_probability" in r else ""
+        share = f"{100 * r['share_of_peak']:.0f} %" if "share_of_peak" in r else ""
         lines.append(
             f"| {r['name']} | {r['sentences_per_second']:.1f} | {r['lowest']:.1f} to {r['highest']:.1f} | {r['tokens_per_second']:.0f} "
-            f"| {r['memory_GiB']:.2f} | {judged} | {r['settings'].split(', ', 1)[1]} |"
+            f"| {share} | {r['memory_GiB']:.2f} | {judged} | {r['settings'].split(', ', 1)[1]} |"
         )
     return "\n".join(lines)
 
