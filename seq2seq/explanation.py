@@ -32,9 +32,11 @@ class Explanation:
     tokens: tuple[tuple[str, float], ...]
 
     @property
-    def confidence(self) -> float:
-        """The geometric mean of the tokens' probabilities."""
-        return math.exp(math.fsum(math.log(max(p, 1e-30)) for _, p in self.tokens) / len(self.tokens)) if self.tokens else 1.0
+    def confidence(self) -> float | None:
+        """The geometric mean of the tokens' probabilities; None where nothing was said."""
+        if not self.tokens:
+            return None
+        return math.exp(math.fsum(math.log(max(p, 1e-30)) for _, p in self.tokens) / len(self.tokens))
 
     def __add__(self, other: "Explanation") -> "Explanation":
         """Of a line that was translated in two parts."""

@@ -81,12 +81,13 @@ typedef struct {
 } kept;
 
 /* Queries (B, K, H * D), with rows `row` apart, attend to the first N of what is kept of H / group heads, where may_attend (B, K, N)
-   is true: out (B, K, H * D). D is a multiple of LANES and at most MOST_PARTS of them. */
-static void attend(const float *queries, size row, kept memory, const uint8_t *may_attend, size may_b, size may_k, float *out,
-                   size B, size K, size H, size group, size N, size D) {
-    int rows[AT_ONCE][N];
+   is true: out (B, K, H * D). D is a multiple of LANES and at most MOST_PARTS of them. `scratch` has room for (AT_ONCE + 1) * N + LANES
+   numbers of four bytes. */
+static void attend(const float *queries, size row, kept memory, const uint8_t *may_attend, size may_b, size may_k, void *scratch,
+                   float *out, size B, size K, size H, size group, size N, size D) {
+    int(*rows)[N] = scratch;
+    float *weights = (float *)scratch + AT_ONCE * N;
     size counts[AT_ONCE];
-    float weights[N + LANES];
     for (size b = 0; b < B; b++)
         for (size first = 0; first < K; first += AT_ONCE) {
             size count = first + AT_ONCE < K ? AT_ONCE : K - first;
@@ -129,8 +130,8 @@ INLINE void turn(float *numbers, const float *turns, size D) {
    side: (B, K, (H + 2 H / group) * D). Queries and keys are turned in place by `turns` (B, K, D) unless that is NULL, keys and values are
    kept at nodes (B, K), and the queries attend to the first N nodes. */
 void attend_to_past(float *projected, const float *turns, float *keys, float *values, size kept_b, size kept_h, size kept_n,
-                    const size *nodes, const uint8_t *may_attend, size may_b, size may_k, float *out, size B, size K, size H,
-                    size group, size N, size D) {
+                    const size *nodes, const uint8_t *may_attend, size may_b, size may_k, void *scratch, float *out, size B,
+                    size K, size H, size group, size N, size D) {
     kept memory = {keys, values, kept_b, kept_h, kept_n};
     size of_keys = H / group, row = (H + 2 * of_keys) * D;
     for (size bk = 0; bk < B * K; bk++) {
@@ -143,13 +144,14 @@ void attend_to_past(float *projected, const float *turns, float *keys, float *va
             memcpy(values + at, of_one + (H + of_keys + h) * D, D * sizeof(float));
         }
     }
-    attend(projected, row, memory, may_attend, may_b, may_k, out, B, K, H, group, N, D);
+    attend(projected, row, memory, may_attend, may_b, may_k, scratch, out, B, K, H, group, N, D);
 }
 
 /* A step of cross-attention: queries (B, K, H * D) attend to the S positions of the source, the same for all hypotheses of a sentence. */
 void attend_to_source(const float *queries, float *keys, float *values, size kept_b, size kept_h, size kept_n,
-                      const uint8_t *may_attend, size may_b, float *out, size B, size K, size H, size group, size S, size D) {
-    attend(queries, H * D, (kept){keys, values, kept_b, kept_h, kept_n}, may_attend, may_b, 0, out, B, K, H, group, S, D);
+                      const uint8_t *may_attend, size may_b, void *scratch, float *out, size B, size K, size H, size group,
+                      size S, size D) {
+    attend(queries, H * D, (kept){keys, values, kept_b, kept_h, kept_n}, may_attend, may_b, 0, scratch, out, B, K, H, group, S, D);
 }
 
 /* log sum exp of each row of (R, V). */

@@ -18,6 +18,12 @@ from seq2seq.folders import cache_folder
 KERNEL_WIDTHS = range(16, 129, 16)
 """Widths of a head that the kernel of attention can do."""
 
+
+def scratch_size(nodes: int) -> int:
+    """How many numbers of four bytes the kernels of attention need to work with."""
+    return 9 * nodes + 16
+
+
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp-simd"),
@@ -27,8 +33,8 @@ _FLAGS = (
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
 _ARGUMENTS = {
-    "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 6],
-    "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, *[_SIZE] * 6],
+    "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
+    "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
     "log_sum_exp": [_POINTER, _POINTER, _SIZE, _SIZE],
     "best": [_POINTER] * 5 + [_SIZE] * 4,
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Hypotheses, Lexicon, Wishes
+from seq2seq.schema import require
 
 Matrix = Any
 """(N, N) numbers of NumPy: row i, column j compares candidate i with candidate j as its reference."""
@@ -31,10 +32,16 @@ class MinimumBayesRisk:
     max_target_length: int | None = None
     lexicon: Lexicon | None = None
 
+    def __post_init__(self) -> None:
+        require(
+            (not getattr(self.candidates, "coverage", 0), "coverage ranks candidates, and so does minimum Bayes risk: choose one")
+        )
+
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> Hypotheses:
         """See `Search`."""
         known = dict(max_target_length=self.max_target_length, lexicon=self.lexicon)
-        made_by = replace(self.candidates, no_repeats=max(self.no_repeats, self.candidates.no_repeats), **known)
+        strictest = min((size for size in (self.no_repeats, self.candidates.no_repeats) if size), default=0)
+        made_by = replace(self.candidates, no_repeats=strictest, **known)
         return made_by.begin(source, wishes)  # type: ignore[no-any-return]
 
     def rank(self, texts: Sequence[str]) -> list[tuple[int, float]]:

@@ -11,6 +11,7 @@ import torch
 from seq2seq.bundle import Bundle
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import is_blank, one_line, without_halves
+from seq2seq.data.tokenizer import normalise
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.loops import loops
 from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
@@ -107,7 +108,7 @@ class Translator:
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.models = [bundle.model, *(other.model for other in others)]
         self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens, next(bundle.model.parameters()).device)
-        self.wording = wording or Wording()
+        self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
         self.search = replace(
             search or BeamSearch(),
@@ -172,6 +173,10 @@ class Translator:
             for line, span in zip(lines, spans, strict=True)
         ]
 
+    def _normalise(self, text: str) -> str:
+        """As the model sees it."""
+        return normalise(text, self.tokenizer.config.normalize)
+
     def _parts(self, line: str, ids: list[int], prefix: str) -> "list[_Part]":
         """A line in as many parts as the model needs; none of a blank one."""
         if is_blank(line):
@@ -180,8 +185,8 @@ class Translator:
         return [self._part(text, ids, "" if number else prefix) for number, (text, ids) in enumerate(texts)]
 
     def _part(self, text: str, ids: list[int], prefix: str) -> "_Part":
-        terms = self.wording.glossary.wanted(text, self.spaces[0]) if self.wording.glossary else []
-        phrases = tuple(phrase_tokens(self.tokenizer, term, self.spaces[1]) for term in terms)
+        terms = self.wording.glossary.wanted(self._normalise(text), self.spaces[0]) if self.wording.glossary else []
+        phrases = tuple(tokens for term in terms if (tokens := phrase_tokens(self.tokenizer, term, self.spaces[1])))
         beginning = tuple(self.tokenizer.encode_target([prefix])[0][: self.model.config.max_length - 1]) if prefix.strip() else ()
         return _Part(ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
 
@@ -208,7 +213,7 @@ class Translator:
         self.model.eval()
         found = [_Found(self._ranked(hypotheses)) for hypotheses in self._ask(self.search, parts)]
         looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i].ids)]
-        careful = replace(self.search, no_repeats=_NO_REPEATS)
+        careful = replace(self.search, no_repeats=min(_NO_REPEATS, self.search.no_repeats or _NO_REPEATS))
         for i, hypotheses in zip(looping, self._ask(careful, [parts[i] for i in looping]), strict=True):
             found[i] = _Found(self._ranked(hypotheses), looped=True)
         self.model.train(was_training)
@@ -254,7 +259,7 @@ class Translator:
             "LENGTH_CAP": any(part.hypotheses and part.hypotheses[0].capped for part in found),
             "LOOP": any(part.looped for part in found),
             "MEMORY": any(not part.hypotheses for part in found),
-            "TERM": not all(says(best, term, self.spaces[1]) for part in parts for term in part.terms),
+            "TERM": not all(says(self._normalise(best), term, self.spaces[1]) for part in parts for term in part.terms),
             "EMPTY_OUT": bool(candidates) and is_blank(best),
         }
         codes = (*before, *(code for code, did in happened.items() if did))
@@ -268,6 +273,8 @@ def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> No
         raise BundleProblem(
             f"{name} translates {' to '.join(languages)}, {other_name} {' to '.join(others)}", "choose bundles of one direction"
         )
+    if first.config.model.max_length != other.config.model.max_length:
+        raise BundleProblem(f"{name} and {other_name} hold sequences of different length (max_length)", "choose others")
     if first.tokenizer.fingerprint() != other.tokenizer.fingerprint():
         raise BundleProblem(
             f"{name} and {other_name} have different tokenizers",

@@ -1,8 +1,8 @@
 """Floor 2: wishes in words. A glossary, banned phrases and given beginnings become what search is told in tokens."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -103,6 +103,11 @@ class Wording:
     banned: tuple[str, ...] = ()
     explain: bool = False
 
+    def mapped(self, change: Callable[[str], str]) -> "Wording":
+        """With every text changed, as to one Unicode normal form."""
+        glossary = self.glossary and Glossary(tuple((change(source), change(target)) for source, target in self.glossary.terms))
+        return replace(self, glossary=glossary, banned=tuple(map(change, self.banned)))
+
     @property
     def needs_lexicon(self) -> bool:
         return self.glossary is not None or bool(self.banned)
@@ -112,7 +117,7 @@ def phrase_tokens(tokenizer: Tokenizer, text: str, spaces: bool) -> tuple[int, .
     """The tokens of a phrase in the middle of a target sentence."""
     if spaces:
         return tuple(tokenizer.encode_target([text])[0][:-1])
-    return _longest_pieces("".join(text.split()), {piece: i for i, piece in enumerate(tokenizer.target_pieces())})
+    return _longest_pieces(_SPACE.join(text.split()), {piece: i for i, piece in enumerate(tokenizer.target_pieces())})
 
 
 def _longest_pieces(text: str, ids: dict[str, int]) -> tuple[int, ...]:
@@ -139,23 +144,38 @@ def make_lexicon(tokenizer: Tokenizer, spaces: bool, banned: Sequence[str] = ())
     spellings = [_spelling(piece) for piece in tokenizer.target_pieces()]
     ends_word = [not spaces or (text != "" and not _is_letter(text[0])) for text in spellings]
     ends_word[EOS] = True
-    phrases = {_SPACE.join(phrase.split()) for phrase in banned} - {""}
+    characters = {character for text in spellings for character in text}
+    wanted = {_SPACE.join(phrase.split()) for phrase in banned} - {""}
+    phrases = {way for phrase in wanted for way in _ways_to_spell(phrase, characters)}
     return Lexicon(torch.tensor(ends_word), _reading_machine(spellings, phrases, spaces) if phrases else None)
 
 
 def _spelling(piece: str) -> str:
-    """What a piece adds to the text. A byte of a longer character counts as a letter of its own."""
+    """What a piece adds to the text. A byte of a longer character is a letter of its own, of private use."""
     if byte := _BYTE.fullmatch(piece):
-        code = int(byte[1], 16)
-        return chr(code) if code < 0x80 else "\ue000"
+        return _in_bytes(bytes([int(byte[1], 16)]))
     return "" if piece.startswith("<") and piece.endswith(">") and len(piece) > 2 else piece
 
 
+def _in_bytes(text: bytes) -> str:
+    return "".join(chr(byte) if byte < 0x80 else chr(_BYTES_FROM + byte) for byte in text)
+
+
+def _ways_to_spell(phrase: str, characters: set[str]) -> set[str]:
+    """A phrase as it is, with every character in bytes that has more than one, and with those that no token holds."""
+    foreign = "".join(c if c in characters else _in_bytes(c.encode()) for c in phrase)
+    plain = "".join(c if c == _SPACE else _in_bytes(c.encode()) for c in phrase)
+    return {phrase, foreign, plain}
+
+
+_BYTES_FROM = 0xF700
+
+
 def _is_letter(character: str) -> bool:
-    return character.isalnum() or character in "_\ue000"
+    return character.isalnum() or character in "_\ue000" or _BYTES_FROM + 0x80 <= ord(character) <= _BYTES_FROM + 0xFF
 
 
-_MOST_CELLS = 200_000_000
+_MOST_CELLS = 20_000_000
 
 
 def _reading_machine(spellings: Sequence[str], phrases: set[str], spaces: bool) -> Banned:

@@ -1,5 +1,6 @@
 """Wishes in words: what users write and what translations hold."""
 
+import pickle
 import re
 
 import pytest
@@ -16,7 +17,7 @@ from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator
 from seq2seq.wording import Glossary, Wording, _reading_machine, _spelling, make_lexicon, phrase_tokens, says
-from tests.conftest import NUMBERS, ZAHLEN
+from tests.conftest import NUMBERS, ZAHLEN, small_config
 
 TERMS = Glossary.parse(["one two\tZwölf", "One\tEins", "", "three  \t drei mal drei"], "terms")
 SEARCH = BeamSearch(4, lengths=LengthLimits(1.0, 20))
@@ -115,7 +116,56 @@ def test_the_machine_reads_as_a_regular_expression(
 
 
 def test_bytes_spell_characters() -> None:
-    assert [_spelling(piece) for piece in ("<0x41>", "<0xC3>", "</s>", "<", "\u2581a")] == ["A", "\ue000", "", "<", "\u2581a"]
+    assert [_spelling(piece) for piece in ("<0x41>", "<0xC3>", "</s>", "<", "\u2581a")] == ["A", "\uf7c3", "", "<", "\u2581a"]
+
+
+def test_what_is_banned_may_not_be_said_in_bytes_either(bundle: Bundle) -> None:
+    """A character without a token of its own is spelled as bytes."""
+    lexicon = make_lexicon(bundle.tokenizer, True, ["\u03a9x"])
+    ids = {piece: i for i, piece in enumerate(bundle.tokenizer.target_pieces())}
+    assert lexicon.banned is not None
+    state = 0
+    for piece in ("\u2581", "<0xCE>", "<0xA9>"):
+        assert not lexicon.banned.forbidden[state, ids[piece]]
+        state = int(lexicon.banned.following[state, ids[piece]])
+    assert lexicon.banned.forbidden[state, ids["<0x78>"]]
+
+
+def test_texts_of_another_normal_form_are_the_same(bundle: Bundle) -> None:
+    """Files from a Mac have \u00fc as two characters."""
+    decomposed = "fu\u0308nf"
+    wording = Wording(Glossary((("one", decomposed),)), explain=True)
+    (found,) = Translator(bundle, SEARCH, wording=wording).translate_block(["one"])
+    assert "f\u00fcnf" in found.text
+    assert "TERM" not in found.codes
+    (found,) = Translator(bundle, SEARCH, wording=Wording(banned=(decomposed,))).translate_block(["five"])
+    assert "f\u00fcnf" not in found.text
+
+
+def test_a_term_that_no_token_can_spell_is_flagged() -> None:
+    pairs = [("a b", "\u732b\u304c\u597d\u304d"), ("b a", "\u72ac\u304c\u597d\u304d")] * 9
+    tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=40, byte_fallback=False), [s for s, _ in pairs], [t for _, t in pairs])
+    sizes = dict(source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)
+    model = Transformer(small_config(**sizes)).eval()
+    made = Bundle(BundleConfig("en", "ja", model.config), model, tokenizer)
+    (found,) = Translator(made, SEARCH, wording=Wording(Glossary((("a", "\u9f20"),)))).translate_block(["a b"])
+    assert "TERM" in found.codes
+
+
+def test_a_beginning_that_fills_the_length_leaves_no_room_for_a_term(bundle: Bundle) -> None:
+    tight = BeamSearch(3, lengths=LengthLimits(0, 2))
+    glossary = Glossary((("one", "zehn"),))
+    (found,) = Translator(bundle, tight, wording=Wording(glossary)).translate_block(["one"], ["acht neun acht neun"])
+    assert found.text.startswith("acht neun acht neun")
+    assert "MEMORY" not in found.codes
+
+
+def test_a_lexicon_goes_to_other_processes_by_value(bundle: Bundle) -> None:
+    lexicon = make_lexicon(bundle.tokenizer, True, ZAHLEN)
+    again = pickle.loads(pickle.dumps(lexicon))
+    assert lexicon.banned is not None
+    assert torch.equal(again.banned.forbidden, lexicon.banned.forbidden)
+    assert torch.equal(again.banned.following, lexicon.banned.following)
 
 
 def test_too_many_bans_are_refused(bundle: Bundle) -> None:

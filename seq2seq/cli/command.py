@@ -25,6 +25,8 @@ class Command:
     examples: tuple[str, ...]
     groups: tuple[str, ...]
     config: str = ""
+    detailed: tuple[str, ...] = ()
+    """Groups of which `--help` shows every setting of every choice."""
 
     @property
     def config_name(self) -> str:
@@ -127,6 +129,11 @@ class Command:
                 lines.append(f"    {choice:<20}{_describe(group, choice)}")
         lines += ["", "settings:"]
         lines += [f"  {line}" for line in self._own_settings()]
+        for group in self.detailed:
+            for choice in choices(group):
+                if settings := _settings(group, choice):
+                    lines += ["", f"settings of {group}={choice}, as {group}.NAME=VALUE:"]
+                    lines += [f"  {line}" for line in settings]
         lines += [
             "",
             f"{self.script} --cfg job prints every setting as it will be. --hydra-help tells of sweeps and tab completion.",
@@ -154,6 +161,12 @@ def _describe(group: str, choice: str) -> str:
     """The first comment of a YAML file that is not for Hydra."""
     comments = [line[1:].strip() for line in _read(f"{group}/{choice}.yaml").split("\n") if line.startswith("#")]
     return next((comment for comment in comments if not comment.startswith("@")), "")
+
+
+def _settings(group: str, choice: str) -> list[str]:
+    """The lines of a YAML file that are settings or tell of them."""
+    lines = _read(f"{group}/{choice}.yaml").strip().split("\n")
+    return [line for line in lines[1:] if not line.strip().startswith(("_target_", "defaults:"))]
 
 
 def _keys(group: str, choice: str) -> list[str]:

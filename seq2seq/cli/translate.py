@@ -33,6 +33,7 @@ COMMAND = Command(
         "seq2seq-translate bundle=runs/m30k/bundle input=in.txt output=out.txt glossary=terms.tsv banned=never.txt",
     ),
     ("decoding", "engine"),
+    detailed=("decoding", "engine"),
 )
 
 
@@ -223,6 +224,8 @@ def _chunks(
             yield number, block, translator.translate_block(block, beginnings)
             number += len(block)
             advance(len(block))
+    if prefixes is not None and next(prefixes, None) is not None:
+        raise DataProblem("prefix has more lines than the input", "write one line for each, empty where nothing is wished")
 
 
 def _texts(form: str, number: int, translations: "Sequence[Translation]") -> tuple[list[bytes], list[str]]:
@@ -272,8 +275,10 @@ def _check(job: TranslateJob) -> None:
         if path and Path(path).exists():
             if not Path(path).is_file():
                 raise ConfigProblem(f"{path} is not a regular file", "name a file, or leave output out and write > FILE")
-            if job.input and Path(job.input).exists() and Path(job.input).samefile(path):
-                raise ConfigProblem(f"input and output are the same file, {path}", "choose another output")
+            for name in ("input", "glossary", "banned", "prefix"):
+                read = getattr(job, name)
+                if read and Path(read).exists() and Path(read).samefile(path):
+                    raise ConfigProblem(f"{name} and output are the same file, {path}", "choose another output")
             if not job.overwrite and not job.resume:
                 raise ConfigProblem(f"{path} exists", "choose another output, or overwrite=true")
 
@@ -296,7 +301,7 @@ def _explained(translation: "Translation") -> dict[str, Any]:
     if (explanation := translation.explanation) is None:
         return {}
     return {
-        "confidence": round(explanation.confidence, 4),
+        "confidence": None if explanation.confidence is None else round(explanation.confidence, 4),
         "tokens": [[piece, round(probability, 4)] for piece, probability in explanation.tokens],
         "source_words": explanation.source_words,
         "target_words": explanation.target_words,

@@ -137,6 +137,7 @@ class Beam:
 
     def _continuations(self, logits: Tensor, discount: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The best of each sentence, enough that K do not end: log-probabilities, tokens and parent slots, each (B, 2K)."""
+        logits = logits.float()
         normalizers = log_normalizers(logits)
         logits = self.rules.allow(logits, self.tokens)
         if self.search.repetition_penalty != 1:
@@ -195,7 +196,7 @@ class Groups:
 
     def advance(self, logits: Tensor) -> Tensor:
         """Logits (B, K, V) of all groups one after the other, at first (B, 1, V) of their common beginning -> rows (B, K)."""
-        K, all_rows = logits.size(1), []
+        logits, K, all_rows = logits.float(), logits.size(1), []
         parts = torch.split(logits, K // len(self.beams), dim=1) if K > 1 else [logits] * len(self.beams)
         discount = torch.zeros_like(logits[:, 0])
         first = 0

@@ -56,7 +56,7 @@ def phrase_continuations(
     done, begun = said(phrases, tokens, ends_word)
     lengths = (phrases != PAD).sum(dim=2)[:, None]
     complete = ~done & (begun == lengths)  # it only remains that the word ends
-    met = (done | complete).sum(dim=2)
+    met = (done | complete).sum(dim=2).masked_fill(scores == NEVER, -1)
     may_end = (met == done.size(2)) | (must_end[:, None] & (met == met.amax(dim=1, keepdim=True)))
     logits[:, :, EOS] = logits[:, :, EOS].masked_fill(~may_end, NEVER)
     candidates = (

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from seq2seq.symbols import BOS, EOS, PAD, UNK
@@ -67,6 +68,17 @@ class Banned:
     forbidden: Tensor
     following: Tensor
 
+    def __reduce__(self) -> Any:
+        """For other processes by value: shared memory, torch's own way, may be as small as a container says."""
+        return _banned, (tuple(self.forbidden.shape), *(bytes(x.cpu().numpy().data) for x in (self.forbidden, self.following)))
+
+
+def _banned(shape: tuple[int, int], forbidden: bytes, following: bytes) -> Banned:
+    return Banned(
+        torch.frombuffer(bytearray(forbidden), dtype=torch.bool).view(shape),
+        torch.frombuffer(bytearray(following), dtype=torch.int32).view(shape),
+    )
+
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
@@ -78,6 +90,10 @@ class Lexicon:
 
     ends_word: Tensor
     banned: Banned | None = None
+
+    def to(self, device: torch.device | str) -> "Lexicon":
+        banned = self.banned and Banned(self.banned.forbidden.to(device), self.banned.following.to(device))
+        return Lexicon(self.ends_word.to(device), banned)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Sentences in, hypotheses out: which of them share a batch, and what happens when memory is short."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +50,8 @@ class TorchEngine:
     def search(self, search: Search, sources: Sequence[Sequence[int]], wishes: Sequence[Wishes] = ()) -> list[list[Hypothesis]]:
         """See `Engine`."""
         found: list[list[Hypothesis]] = [[] for _ in sources]
+        if search.lexicon is not None:
+            search = replace(search, lexicon=search.lexicon.to(self.device))  # type: ignore[type-var]
         for places, numbers in self._runs([len(ids) for ids in sources]):
             self._decode(search, sources, wishes, numbers, places, found)
         if isinstance(search, BeamSearch) and search.coverage:

@@ -10,7 +10,7 @@ from ctypes import CDLL
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels import KERNEL_WIDTHS, kernels
+from seq2seq.kernels import KERNEL_WIDTHS, kernels, scratch_size
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.cache import LayerCache, Newest
 from seq2seq.model.decoder import DecoderLayer
@@ -74,11 +74,12 @@ def _attend_to_past(attention: MultiHeadAttention) -> Step:
         turns = None if newest.rotation is None else newest.rotation.turns
         may, keys = newest.may_attend, past.keys
         B, K, N = may.shape
-        out = x.new_empty(B, K, H * D)
+        out, scratch = x.new_empty(B, K, H * D), x.new_empty(scratch_size(N))
         library.attend_to_past(
             *(projected.data_ptr(), turns if turns is None else turns.data_ptr()),
             *(keys.data_ptr(), past.values.data_ptr(), *keys.stride()[:3], newest.nodes.data_ptr()),
-            *(may.data_ptr(), may.stride(0), may.stride(1), out.data_ptr(), B, K, H, group, N, D),
+            *(may.data_ptr(), may.stride(0), may.stride(1), scratch.data_ptr()),
+            *(out.data_ptr(), B, K, H, group, N, D),
         )
         return output(out)  # type: ignore[no-any-return]
 
@@ -96,10 +97,10 @@ def _attend_to_source(attention: MultiHeadAttention) -> Step:
         queries = project(x)
         may, keys = newest.may_attend_to_source, source.memory_keys
         B, K, S = x.size(0), x.size(1), may.size(3)
-        out = x.new_empty(B, K, H * D)
+        out, scratch = x.new_empty(B, K, H * D), x.new_empty(scratch_size(S))
         library.attend_to_source(
             *(queries.data_ptr(), keys.data_ptr(), source.memory_values.data_ptr(), *keys.stride()[:3]),
-            *(may.data_ptr(), may.stride(0), out.data_ptr(), B, K, H, group, S, D),
+            *(may.data_ptr(), may.stride(0), scratch.data_ptr(), out.data_ptr(), B, K, H, group, S, D),
         )
         return output(out)  # type: ignore[no-any-return]
 

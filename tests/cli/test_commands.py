@@ -176,13 +176,14 @@ def test_wishes_in_files(trained: Path) -> None:
     for line in lines:
         assert not {"zwei", "drei"} & set(line["translation"].split())
         assert len(line["alignment"]) == len(line["target_words"])
-        assert 0 <= line["confidence"] <= 1
+        assert line["confidence"] is None or 0 <= line["confidence"] <= 1
     assert lines[0]["source_words"] == ["one", "two"]
     again = command("translate", *wishes, "output=out.jsonl", "format=jsonl", "overwrite=true", folder=folder)
     assert again.returncode == 0
     assert "confidence" not in (folder / "out.jsonl").read_text()
     for arguments, code, said in (
         (("prefix=short.txt",), 3, "has 1 lines, the input 3"),
+        (("output=never.txt", "overwrite=true"), 2, "banned and output are the same file"),
         (("glossary=in.txt",), 3, "line 1 is not a pair of terms"),
         (("explain=true",), 2, "needs format=jsonl"),
         (("decoding=sampling",), 2, "decoding=beam for a glossary"),
@@ -309,6 +310,18 @@ def test_help_shows_examples_and_choices_without_torch(tmp_path: Path, name: str
     assert done.stdout.count(f"  seq2seq-{name} ") >= 3
     for choice in ("beam", "greedy", "sampling"):
         assert choice in done.stdout
+    if name == "translate":
+        for setting in (
+            "glossary:",
+            "banned:",
+            "prefix:",
+            "explain:",
+            "groups:",
+            "diversity:",
+            "coverage:",
+            "repetition_penalty:",
+        ):
+            assert setting in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["modle.d_model=256"], ["model=tinny"], ["model.d_modle=256"]])

@@ -27,6 +27,8 @@ def work(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, random_
     for i, odd in enumerate(ODD):
         lines.insert(4 * i, odd)
     (folder / "in.txt").write_bytes("\n".join(lines).encode() + b"\nbad \xff byte")
+    beginnings = ["" if i % 3 else ("eins", "zwei", "drei")[i % 9 // 3] for i in range(len(lines) + 1)]
+    (folder / "begin.txt").write_text("\n".join(beginnings) + "\n")
     warm_up(lambda: translate(folder, folder / "warm.txt"))
     return folder
 
@@ -46,6 +48,10 @@ def translate(work: Path, output: Path, **settings: object) -> None:
         output=str(output),
         report=None,
         format="text",
+        explain=False,
+        glossary=None,
+        banned=None,
+        prefix=str(work / "begin.txt"),
     )
     values |= dict(batch_size=4, device="cpu", overwrite=False, resume=False, strict=False) | settings
     command.CHUNK = 5
@@ -160,7 +166,7 @@ def test_other_input_or_settings_are_not_gone_on_with(work: Path, tmp_path: Path
     with pytest.raises(Problem, match="format was text, is jsonl"):
         translate(work, output, resume=True, format="jsonl")
     other = tmp_path / "other.txt"
-    other.write_bytes(b"changed\n" + (work / "in.txt").read_bytes())
+    other.write_bytes(b"changed" + (work / "in.txt").read_bytes())
     with pytest.raises(Problem, match="are not those that were translated before"):
         translate(work, output, resume=True, input=str(other))
     partial = tmp_path / "out.txt.partial"
