@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.inference.forced import force
+from seq2seq.inference.forced import force, mean_attention
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
 from seq2seq.wording import begins_word
@@ -72,7 +72,7 @@ def explain(
     explained = []
     for source, target, *forced in zip(sources, complete, *by_model, strict=True):
         probabilities = torch.tensor([one.log_probabilities for one in forced]).exp().mean(dim=0).tolist()
-        attention = torch.stack([one.attention for one in forced if one.attention is not None]).mean(dim=0)
+        attention = mean_attention(forced)
         sides = [[names[i] for i in ids[:-1]] for names, ids in zip(pieces, (source, target), strict=True)]
         words = [_word_of_each(side, spaced) for side, spaced in zip(sides, spaces, strict=True)]
         tokens = tuple(zip((pieces[1][i] for i in target), probabilities, strict=True))

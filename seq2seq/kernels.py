@@ -69,7 +69,6 @@ def _compiled(compiler: str) -> Path:
     made_from = (_SOURCE.read_text(encoding="utf-8"), compiler, " ".join(_FLAGS), _processor())
     path = cache_folder("kernels") / f"{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:32]}.so"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path) as temporary:
             command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)

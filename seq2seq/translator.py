@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ class Translator:
         self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens, next(bundle.model.parameters()).device)
         self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
+        self._phrase = cache(lambda term: phrase_tokens(self.tokenizer, term, self.spaces[1]))  # a term comes in many lines
         self.search = replace(
             search or BeamSearch(),
             max_target_length=self.model.config.max_length - 1,
@@ -186,7 +188,7 @@ class Translator:
 
     def _part(self, text: str, ids: list[int], prefix: str) -> "_Part":
         terms = self.wording.glossary.wanted(self._normalise(text), self.spaces[0]) if self.wording.glossary else []
-        phrases = tuple(tokens for term in terms if (tokens := phrase_tokens(self.tokenizer, term, self.spaces[1])))
+        phrases = tuple(tokens for term in terms if (tokens := self._phrase(term)))
         beginning = tuple(self.tokenizer.encode_target([prefix])[0][: self.model.config.max_length - 1]) if prefix.strip() else ()
         return _Part(ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
 

@@ -8,21 +8,15 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.penalties import LengthLimits, forbid_repeats
-from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Lexicon, Wishes
+from seq2seq.decoding.stepper import NEVER, UNSPEAKABLE, Search, Wishes
 from seq2seq.symbols import EOS, PAD
 
 
-class Restrictions(Protocol):
+class Restrictions(Search, Protocol):
     """The settings of a search that rules follow."""
 
     @property
     def lengths(self) -> LengthLimits: ...
-    @property
-    def no_repeats(self) -> int: ...
-    @property
-    def max_target_length(self) -> int | None: ...
-    @property
-    def lexicon(self) -> Lexicon | None: ...
 
 
 @dataclass

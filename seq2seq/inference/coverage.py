@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seq2seq.decoding.stepper import Hypothesis
-from seq2seq.inference.forced import force
+from seq2seq.inference.forced import force, mean_attention
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
 
@@ -21,7 +21,7 @@ def ranked_by_coverage(
     by_model = [force(model, repeated, targets, attention=True) for model in models]
     ranked: list[list[Hypothesis]] = [[] for _ in found]
     for (i, hypothesis), *forced in zip(places, *by_model, strict=True):
-        got = sum(one.attention.sum(dim=0) for one in forced if one.attention is not None) / len(forced)
-        penalty = got[:-1].clamp(min=1e-6, max=1.0).log().sum()  # type: ignore[index]
+        got = mean_attention(forced).sum(dim=0)
+        penalty = got[:-1].clamp(min=1e-6, max=1.0).log().sum()
         ranked[i].append(replace(hypothesis, score=hypothesis.score + beta * float(penalty)))
     return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[:n_best] for hypotheses in ranked]

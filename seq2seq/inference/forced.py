@@ -63,6 +63,11 @@ def force(
     return found
 
 
+def mean_attention(of_models: Sequence[Forced]) -> Tensor:
+    """(T, S): of one translation, asked of several models."""
+    return torch.stack([forced.attention for forced in of_models if forced.attention is not None]).mean(dim=0)
+
+
 def token_log_probabilities(
     model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], batch_tokens: int = 4096
 ) -> list[list[float]]:

@@ -19,8 +19,6 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
 from tests.conftest import counting_pairs
 
-pytest.importorskip("ctranslate2")
-
 VARIANTS = [
     dict(),
     dict(norm_order="pre"),
