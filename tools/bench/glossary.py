@@ -68,13 +68,10 @@ def main() -> None:
 
 
 def read_pairs(prefix: str, languages: tuple[str, str]) -> list[tuple[str, str]]:
-    from seq2seq.data.lines import read_lines
+    from seq2seq.data.parallel import find_side, parallel_pairs
 
-    sides = []
-    for language in languages:
-        path = Path(f"{prefix}.{language}")
-        sides.append(list(read_lines(path if path.exists() else Path(f"{path}.gz"))))
-    return list(zip(*sides, strict=True))
+    source, target = (find_side(Path(prefix), language) for language in languages)
+    return list(parallel_pairs(source, target))
 
 
 def pairs_of_words(pairs: list[tuple[str, str]], least: int = 20, most: int = 300) -> dict[str, str]:
