@@ -3,6 +3,7 @@
     weights.safetensors   the model's tensors
     config.json           languages and the TransformerConfig
     tokenizer/            settings and SentencePiece model(s)
+    shortlist.safetensors which target tokens a sentence may need, if that was learned
     README.md             the model card
     manifest.json         size and SHA-256 of every file above, written last
 
@@ -30,10 +31,12 @@ from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build, plain
+from seq2seq.shortlist import Shortlist
 
 FORMAT_VERSION = 1
 _KIND = "seq2seq bundle"
 _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "weights.safetensors", "tokenizer", "README.md"
+_SHORTLIST = "shortlist.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model with its tokenizer and languages."""
+    """A trained model with its tokenizer and languages, and a shortlist if one was learned."""
 
     config: BundleConfig
     model: Transformer
     tokenizer: Tokenizer
+    shortlist: Shortlist | None = None
 
     def save(self, folder: Path, card: Card | None = None) -> None:
         """Write the bundle; `folder` is complete or untouched."""
@@ -70,6 +74,8 @@ class Bundle:
             write_tensors(temporary / _WEIGHTS, own_tensors(self.model))
             (temporary / _CONFIG).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
             self.tokenizer.save(temporary / _TOKENIZER)
+            if self.shortlist:
+                write_tensors(temporary / _SHORTLIST, vars(self.shortlist))
             (temporary / _CARD).write_text(_render_card(self, card or Card()), encoding="utf-8")
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
             _keep_what_is_not_ours(folder, temporary)
@@ -77,7 +83,8 @@ class Bundle:
     def fingerprint(self) -> str:
         """What tells this model from others: SHA-256 of its settings, tokenizer and weights."""
         digest = hashlib.sha256(json.dumps(plain(self.config), sort_keys=True).encode() + self.tokenizer.fingerprint().encode())
-        for name, tensor in sorted(own_tensors(self.model).items()):
+        lists = {f"shortlist.{name}": table for name, table in vars(self.shortlist).items()} if self.shortlist else {}
+        for name, tensor in sorted((own_tensors(self.model) | lists).items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
 
@@ -104,7 +111,8 @@ class Bundle:
                 f"{folder}: the tokenizer has {sizes} tokens (source, target), the model {wanted}",
                 "use the tokenizer the model was trained with",
             )
-        return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer)
+        shortlist = _read_shortlist(folder / _SHORTLIST, sizes) if (folder / _SHORTLIST).exists() else None
+        return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist)
 
 
 def _keep_what_is_not_ours(old: Path, new: Path) -> None:
@@ -152,8 +160,8 @@ def _check(folder: Path) -> None:
     for name in (_WEIGHTS, _CONFIG, f"{_TOKENIZER}/{SETTINGS}"):
         if name not in listed:
             raise BundleProblem(f"{folder / MANIFEST} does not list {name}", "copy the bundle again")
-    for extra in (folder / _TOKENIZER).glob("*"):
-        if f"{_TOKENIZER}/{extra.name}" not in listed:
+    for extra in ((folder / _SHORTLIST), *(folder / _TOKENIZER).glob("*")):
+        if extra.exists() and str(extra.relative_to(folder)) not in listed:
             raise BundleProblem(f"{extra} is not in {MANIFEST}", "do not use this bundle, or copy it again")
 
 
@@ -175,6 +183,16 @@ def _read_weights(config: TransformerConfig, path: Path) -> Transformer:
     _compare(shapes, expected, path)
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
     return model
+
+
+def _read_shortlist(path: Path, sizes: tuple[int, int]) -> Shortlist:
+    try:
+        shortlist = Shortlist(**safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError, TypeError) as error:
+        raise BundleProblem(f"{path} cannot be read ({error})", "copy the bundle again") from None
+    if not shortlist.fits(*sizes):
+        raise BundleProblem(f"{path} is not for vocabularies of {sizes} tokens (source, target)", "make the bundle again")
+    return shortlist
 
 
 def _largest(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

@@ -54,6 +54,7 @@ class TrainJob:
     logger: Any
     batch: BatchConfig
     filters: Filters
+    shortlist: bool
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
@@ -131,6 +132,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
 
     # What is imported here takes seconds; most that could be refused before has been.
     from seq2seq.bundle import Bundle, BundleConfig, Card
+    from seq2seq.shortlist import learn_shortlist
     from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
     from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
@@ -176,7 +178,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
     console.print()
 
-    bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer)
+    shortlist = learn_shortlist(pairs["train"], sizes[0], job.tokenizer.joint) if job.shortlist else None
+    bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer, shortlist)
     validation = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
     text = ValidationText(list(validation["source"]), list(validation["target"]), tokenize)
     translator = Translator(bundle, job.decoding)

@@ -10,9 +10,11 @@ from seq2seq.decoding.batch import decode
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.ensemble import Ensemble
 from seq2seq.decoding.stepper import Hypothesis, Search, Stepper, Wishes
-from seq2seq.errors import is_out_of_memory
+from seq2seq.errors import ConfigProblem, is_out_of_memory
 from seq2seq.inference.coverage import ranked_by_coverage
+from seq2seq.inference.shortlisted import PackRows, Shortlisted
 from seq2seq.model.transformer import Transformer
+from seq2seq.shortlist import Shortlist
 
 
 class Engine(Protocol):
@@ -44,11 +46,27 @@ class TorchEngine:
             batch_tokens: and at most about this many source tokens, padding counted.
         """
         self.models = models
-        self.stepper: Stepper[Any] = models[0] if len(models) == 1 else Ensemble(models)
+        self.stepper = _as_one(models)
+        self.may_say_all = True
         self.batch_size, self.batch_tokens, self.device = batch_size, batch_tokens, device
 
+    def use(self, shortlist: Shortlist, packs: Sequence[PackRows]) -> None:
+        """From now on a sentence may say what is on its list.
+
+        Args:
+            packs: of each model, the product with some rows of its output.
+        """
+        listed = [Shortlisted(model, shortlist, pack) for model, pack in zip(self.models, packs, strict=True)]
+        self.stepper, self.may_say_all = _as_one(listed), False
+
     def search(self, search: Search, sources: Sequence[Sequence[int]], wishes: Sequence[Wishes] = ()) -> list[list[Hypothesis]]:
-        """See `Engine`."""
+        """See `Engine`.
+
+        Raises:
+            ConfigProblem: something must be said that may not be on the list.
+        """
+        if not self.may_say_all and any(wish != Wishes() for wish in wishes):
+            raise ConfigProblem("a glossary or prefix may ask for what is not on the shortlist", "engine.shortlist=false")
         found: list[list[Hypothesis]] = [[] for _ in sources]
         if search.lexicon is not None:
             search = replace(search, lexicon=search.lexicon.to(self.device))  # type: ignore[type-var]
@@ -100,3 +118,7 @@ class TorchEngine:
             if at_a_time == 1:
                 numbers, at_a_time = numbers[1:], places
             at_a_time = min(at_a_time, len(numbers)) // 2 or 1
+
+
+def _as_one(models: Sequence[Stepper[Any]]) -> Stepper[Any]:
+    return models[0] if len(models) == 1 else Ensemble(models)

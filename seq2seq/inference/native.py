@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 
 from seq2seq.bundle import Bundle
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.inference.engine import Engine, TorchEngine
-from seq2seq.inference.products import Precision, prepared
+from seq2seq.inference.products import Precision, prepared, rows_packed
 from seq2seq.inference.workers import Workers, best_workers
 from seq2seq.schema import require
+from seq2seq.shortlist import Shortlist
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Native:
     differ a little. auto: what this machine does best."""
     workers: int | None = 1
     """Processes on a CPU; unset: as many as suit the machine."""
+    shortlist: bool = False
+    """Look only at the target tokens that a sentence is likely to need, as the bundle has learned. Faster for large vocabularies, and
+    a translation may differ."""
 
     def __post_init__(self) -> None:
         require((self.workers is None or self.workers >= 1, f"workers is {self.workers}, it must be at least 1"))
@@ -32,6 +36,7 @@ class Native:
 
         Raises:
             ConfigProblem: this device has no products of that precision.
+            BundleProblem: no shortlist was learned.
         """
         if self.precision == "int8" and device.type != "cpu":
             raise ConfigProblem(
@@ -41,7 +46,18 @@ class Native:
         workers = best_workers(device) if self.workers is None else self.workers
         models = [prepared(bundle.model.to(device), precision, 2 * batch_size) for bundle in bundles]
         engine = TorchEngine(models, batch_size, device=device)
+        if self.shortlist:
+            engine.use(
+                _shortlist(bundles).to(device), [rows_packed(bundle.model, precision, 2 * batch_size) for bundle in bundles]
+            )
         return Workers(engine, workers) if workers > 1 else engine
+
+
+def _shortlist(bundles: Sequence[Bundle]) -> Shortlist:
+    """That of the first, for all: they have one vocabulary."""
+    if (shortlist := bundles[0].shortlist) is None:
+        raise BundleProblem("this bundle has no shortlist", "train with shortlist=true, or engine.shortlist=false")
+    return shortlist
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -77,7 +77,7 @@ def _scales(weight: Tensor) -> Tensor:
     return weight.abs().amax(dim=1).clamp(min=1e-8) / 127
 
 
-_TYPICAL_ROWS = 160
+_TYPICAL_ROWS, _TYPICAL_LIST = 160, 2000
 _MAKERS: dict[str, tuple[Maker, ...]] = {
     "float32": (as_torch, onednn),
     "bfloat16": (onednn_bfloat16,),
@@ -116,6 +116,16 @@ class Packed(nn.Module):
     def __init__(self, product: Product) -> None:
         super().__init__()
         self.forward = product  # type: ignore[method-assign]
+
+
+def rows_packed(model: Transformer, precision: Precision, rows: int = _TYPICAL_ROWS) -> Callable[[Tensor], Product]:
+    """How to make the product with some rows (U) of a model's output, to be made anew whenever other rows are wanted."""
+    weight = model.output.weight.detach()
+    if weight.device.type != "cpu":
+        dtype = torch.bfloat16 if precision == "bfloat16" else weight.dtype
+        return lambda chosen: as_torch(weight.index_select(0, chosen).to(dtype), None, False)
+    maker = fastest(precision, _TYPICAL_LIST, weight.size(1), rows)
+    return lambda chosen: maker(weight.index_select(0, chosen), None, False)
 
 
 def prepared(model: Transformer, precision: Precision = "float32", rows: int = _TYPICAL_ROWS) -> Transformer:

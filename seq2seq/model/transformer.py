@@ -72,10 +72,14 @@ class Transformer(nn.Module):
 
         The cache is passed and returned; the model keeps nothing. It is written to in place.
         """
+        return self.output(self.step_features(tokens, cache)), cache
+
+    def step_features(self, tokens: Tensor, cache: Cache) -> Tensor:
+        """As `step`, up to the last layer: (B, K, E)."""
         # A sentence that is done may be carried on, for nothing, until another takes its place: never beyond the last position.
         positions = cache.lengths.clamp(max=self.config.max_length - 1)
         x, rotation = self.target_embedding(tokens, positions)
-        return self.output(self.decoder.step(x, cache, rotation)), cache
+        return self.decoder.step(x, cache, rotation)  # type: ignore[no-any-return]
 
     @staticmethod
     def _positions(ids: Tensor) -> Tensor:
