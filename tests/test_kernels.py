@@ -13,7 +13,7 @@ from seq2seq import kernels as module
 from seq2seq.decoding.best import best_by_groups, best_continuations, log_normalizers
 from seq2seq.inference.products import Packed
 from seq2seq.inference.steps import _attend_to_past, _attend_to_source
-from seq2seq.kernels import kernels
+from seq2seq.kernels import kernels, training_kernels
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.cache import LayerCache, Newest
 from seq2seq.model.positions import RotaryPositions
@@ -22,6 +22,7 @@ from seq2seq.model.positions import RotaryPositions
 def test_there_is_a_compiler_here() -> None:
     """Otherwise the tests of this file would compare torch with itself."""
     assert kernels() is not None
+    assert training_kernels() is not None
 
 
 @settings(max_examples=40, deadline=None)
@@ -101,7 +102,7 @@ def test_without_kernels_torch_does_it(without: dict[str, str], tmp_path, monkey
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
     for name, value in without.items():
         monkeypatch.setenv(name, value)
-    assert module.kernels.__wrapped__() is None
+    assert module.kernels.__wrapped__() is module.training_kernels.__wrapped__() is None
     assert not list(tmp_path.rglob("*.so"))
 
 

@@ -117,9 +117,9 @@ def _die_with(parent: int) -> None:
 def keep_memory() -> None:
     """Ask the C library to keep memory that was freed: giving it back and taking it again costs a page fault for each 4 KiB, at
     every step, for tensors of some megabytes. Where it is another library than glibc, nothing happens."""
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
         mallopt(top_pad, 64 << 20)

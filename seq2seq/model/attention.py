@@ -3,12 +3,18 @@
 import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seq2seq.model.cache import LayerCache, Newest
 from seq2seq.model.masks import causal_mask
 from seq2seq.model.positions import Rotation
+from seq2seq.model.segments import Within, attention_within
+
+Mask = Tensor | Within
+"""Which keys a query may attend to: boolean, (B, H, T, S) or broadcastable to it, True = may; or those of its own sentence, where
+sentences lie end to end."""
 
 
 def scaled_dot_product_attention(
@@ -37,9 +43,13 @@ def scaled_dot_product_attention(
 
 
 def fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask | None = None, causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
-    """The same function through torch's fused kernel, which never holds the (T, S) weights in memory."""
+    """The same function by kernels that never hold the (T, S) weights in memory."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16
+        query, key, value = query.float(), key.float(), value.float()
+    if isinstance(mask, Within):
+        return attention_within(query, key, value, mask, causal, dropout)
     grouped = query.size(1) != key.size(1)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
@@ -67,7 +77,7 @@ class MultiHeadAttention(nn.Module):
         self._side_by_side: dict[tuple[str, ...], nn.Module] = {}
 
     def forward(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None = None, causal: bool = False, rotation: Rotation | None = None
+        self, x: Tensor, memory: Tensor, mask: Mask | None = None, causal: bool = False, rotation: Rotation | None = None
     ) -> Tensor:
         """x (B, T, E) attends to memory (B, S, E) -> (B, T, E). Self-attention: x and memory are the same."""
         if x is memory:
@@ -119,7 +129,7 @@ class MultiHeadAttention(nn.Module):
         """Into heads: (B, L, H*D) -> (B, H, L, D)."""
         return x.unflatten(-1, (heads, self.d_head)).transpose(1, 2)  # type: ignore[no-any-return, no-untyped-call]
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Mask | None = None, causal: bool = False) -> Tensor:
         """Heads attend side by side and are joined again: (B, H, T, D) and (B, H, S, D) -> (B, T, E)."""
         heads = fused_attention(queries, keys, values, mask, causal, self.dropout if self.training else 0.0)
         return self.output(heads.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]

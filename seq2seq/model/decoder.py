@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from seq2seq.model.attention import MultiHeadAttention
+from seq2seq.model.attention import Mask, MultiHeadAttention
 from seq2seq.model.cache import Cache, LayerCache, Newest
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
@@ -25,12 +25,15 @@ class DecoderLayer(nn.Module):
         self.feedforward = FeedForward(stack.d_model, stack.d_feedforward, config.activation, config.activation_dropout)
         self.feedforward_residual = Residual(config, stack.d_model)
 
-    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, memory_mask: Mask, rotation: Rotation | None, own_mask: Mask | None = None
+    ) -> Tensor:
         """x (B, T, E), memory (B, S, E), memory_mask (B, 1, 1, S) -> (B, T, E).
 
-        Padding stands behind a sentence's end, so the causal mask alone keeps real positions from seeing it.
+        Padding stands behind a sentence's end, so the causal mask alone keeps real positions from seeing it. Sentences that lie end
+        to end need `own_mask`.
         """
-        x = self.self_attention_residual(x, lambda x: self.self_attention(x, x, causal=True, rotation=rotation))
+        x = self.self_attention_residual(x, lambda x: self.self_attention(x, x, own_mask, causal=True, rotation=rotation))
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
 
@@ -52,10 +55,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder.layers))
         self.norm = make_norm(config, config.decoder.d_model) if config.norm_order == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, rotation: Rotation | None) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, memory_mask: Mask, rotation: Rotation | None, own_mask: Mask | None = None
+    ) -> Tensor:
         """Embedded target (B, T, E) -> features (B, T, E)."""
         for layer in self.layers:
-            x = layer(x, memory, memory_mask, rotation)
+            x = layer(x, memory, memory_mask, rotation, own_mask)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def start(self, memory: Tensor, memory_mask: Tensor) -> Cache:

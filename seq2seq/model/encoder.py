@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from seq2seq.model.attention import MultiHeadAttention
+from seq2seq.model.attention import Mask, MultiHeadAttention
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
@@ -22,8 +22,8 @@ class EncoderLayer(nn.Module):
         self.feedforward = FeedForward(stack.d_model, stack.d_feedforward, config.activation, config.activation_dropout)
         self.feedforward_residual = Residual(config, stack.d_model)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None) -> Tensor:
-        """(B, S, E) -> (B, S, E); mask (B, 1, 1, S)."""
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None) -> Tensor:
+        """(B, S, E) -> (B, S, E); mask (B, 1, 1, S), or `Within` for sentences end to end."""
         x = self.self_attention_residual(x, lambda x: self.self_attention(x, x, mask, rotation=rotation))
         return self.feedforward_residual(x, self.feedforward)  # type: ignore[no-any-return]
 
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder.layers))
         self.norm = make_norm(config, config.encoder.d_model) if config.norm_order == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None) -> Tensor:
         """Embedded source (B, S, E) -> memory (B, S, E)."""
         for layer in self.layers:
             x = layer(x, mask, rotation)

@@ -14,6 +14,7 @@ from seq2seq.model.decoder import Decoder
 from seq2seq.model.embedding import Embedding
 from seq2seq.model.encoder import Encoder
 from seq2seq.model.masks import padding_mask
+from seq2seq.model.segments import Segments, Within
 
 
 class Transformer(nn.Module):
@@ -57,6 +58,15 @@ class Transformer(nn.Module):
         memory = self.encode(source)
         x, rotation = self.target_embedding(target, self._positions(target))
         return self.decoder(x, memory, padding_mask(source), rotation)  # type: ignore[no-any-return]
+
+    def joined_features(self, source: Tensor, target: Tensor) -> Tensor:
+        """The features of the positions of `target` that are not padding, one below the other: (N, E). As `features`, its slow twin, but
+        sentences lie end to end, so that nothing is made for padding."""
+        of_source, of_target = Segments.of(source), Segments.of(target)
+        x, rotation = self.source_embedding(of_source.joined(source), of_source.positions)
+        memory = self.encoder(x, Within(of_source, of_source), rotation)
+        x, rotation = self.target_embedding(of_target.joined(target), of_target.positions)
+        return self.decoder(x, memory, Within(of_target, of_source), rotation, Within(of_target, of_target))[0]  # type: ignore[no-any-return]
 
     def encode(self, source: Tensor) -> Tensor:
         """source (B, S), each row with at least one token -> memory (B, S, E)."""

@@ -5,7 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256
+from seq2seq.kernels import training_kernels
+from seq2seq.training.products import linear
+
+CHUNK = 512
 """Rows of logits that exist at a time in the fast path. More fall out of the processor's cache."""
 
 
@@ -22,35 +25,30 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
     The gradient of the loss by a row of logits is softmax - q, which is at hand while the row is; so forward computes
     the gradients too, a chunk of rows at a time, and backward only scales them. A chunk's logits are gone over as seldom
-    as can be (greatest, subtract, exponential, sum): the division by the sum, the target and the smoothing are the
-    same for a whole row, so they are put on the narrow side of the products, where they cost next to nothing.
+    as can be: the division by the sum, the target and the smoothing are the same for a whole row, so they are put on the narrow side of
+    the products, where they cost next to nothing.
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         """features (N, E), weight (V, E), targets (N) -> the smoothed loss and, without gradient, the plain negative
-        log-likelihood; both sums in nats."""
-        device = features.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-        with torch.autocast(device, enabled=False):
+        log-likelihood; both sums in nats. Products are made in `dtype`."""
+        with torch.autocast(features.device.type, enabled=False):
             nll = features.new_zeros((), dtype=torch.float32)
             wide, narrow_weight = features.float(), weight.to(dtype)
             gradients = any(ctx.needs_input_grad[:2])
             by_features, by_weight = torch.empty_like(wide), torch.zeros_like(weight, dtype=torch.float32)
-            logits_of_chunk = wide.new_empty(min(CHUNK, wide.size(0)), weight.size(0))
             for start in range(0, wide.size(0), CHUNK):
                 chunk = slice(start, start + CHUNK)
-                rows = wide[chunk]
-                wanted = targets[chunk, None]
-                logits = logits_of_chunk[: rows.size(0)]
-                torch.mm(rows, weight.T, out=logits) if dtype == torch.float32 else logits.copy_(rows.to(dtype) @ narrow_weight.T)
-                wanted_logits = logits.gather(1, wanted)
-                greatest = logits.amax(dim=-1, keepdim=True)
-                total = logits.sub_(greatest).exp_().sum(dim=-1, keepdim=True)
+                rows, wanted = wide[chunk], targets[chunk, None]
+                logits = linear(rows.to(dtype), narrow_weight)
+                wanted_logits = logits.gather(1, wanted).float()
+                exponentials, greatest, total = exponentials_of_rows(logits)
                 nll += (total.log() + greatest - wanted_logits).sum()
                 if gradients:
-                    exponentials = logits.to(dtype)
-                    by_features[chunk] = (exponentials @ narrow_weight) / total
+                    by_features[chunk] = linear(exponentials, narrow_weight.T) / total
                     if dtype == torch.float32:
                         by_weight.addmm_(exponentials.T, rows / total)
                     else:
@@ -70,12 +68,28 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         return loss, nll
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         by_features, by_weight = ctx.saved_tensors
-        return by_features * gradients[0], by_weight * gradients[0], None, None
+        return by_features * gradients[0], by_weight * gradients[0], None, None, None
 
 
-def projected_cross_entropy(features: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """logits (N, V), which are written over -> e^(logit - greatest), the greatest of each row and their sums, both (N, 1) in float32."""
+    library = training_kernels() if logits.device.type == "cpu" and logits.is_contiguous() else None
+    if library is None:
+        wide = logits.float()
+        greatest = wide.amax(dim=-1, keepdim=True)
+        wide = wide.sub_(greatest).exp_()
+        return wide.to(logits.dtype), greatest, wide.sum(dim=-1, keepdim=True)
+    kernel = library.exponentials_of_rows if logits.dtype == torch.float32 else library.exponentials_of_bfloat16_rows
+    greatest, total = logits.new_empty(2, logits.size(0), 1, dtype=torch.float32)
+    kernel(logits.data_ptr(), *logits.shape, greatest.data_ptr(), total.data_ptr(), torch.get_num_threads())
+    return logits, greatest, total
+
+
+def projected_cross_entropy(
+    features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """See `ProjectedCrossEntropy`: the smoothed loss, and the plain negative log-likelihood for perplexity."""
-    loss, nll = ProjectedCrossEntropy.apply(features, weight, targets, smoothing)  # type: ignore[no-untyped-call]
+    loss, nll = ProjectedCrossEntropy.apply(features, weight, targets, smoothing, dtype)  # type: ignore[no-untyped-call]
     return loss, nll

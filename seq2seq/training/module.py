@@ -13,10 +13,12 @@ from seq2seq.bundle import own_tensors
 from seq2seq.data.batch import Batch
 from seq2seq.errors import MachineProblem, is_out_of_memory
 from seq2seq.evaluation import evaluate
+from seq2seq.inference.workers import keep_memory
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
-from seq2seq.training.options import Optimizer
+from seq2seq.training.options import Optimizer, Precision
+from seq2seq.training.products import quicken
 from seq2seq.training.schedule import Schedule
 from seq2seq.translator import Translator
 
@@ -87,11 +89,20 @@ class TranslationModule(lightning.LightningModule):
         self._optimizer, self._schedule, self._max_steps, self._seed = optimizer, schedule, max_steps, seed
         self._translator, self._text = translator, text
         self._nll, self._tokens = 0.0, 0
+        self._products, self._on_cpu = torch.float32, False
         self._adam: torch.optim.Optimizer | None = None
         self._moments: list[dict[str, Tensor]] = []
         self.step = self.validated = 0
         self.rate_scale = 1.0
         self.skipped: list[int] = []
+
+    def prepare(self, precision: Precision, on_cpu: bool) -> None:
+        """To be called once, before training: how products are to be made. What speeds up training on a CPU is put into the model; on a
+        GPU Lightning casts."""
+        self._products, self._on_cpu = torch.bfloat16 if precision == "bfloat16" else torch.float32, on_cpu
+        if on_cpu:
+            keep_memory()
+            quicken(self.model, self._products)
 
     def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
@@ -154,11 +165,10 @@ class TranslationModule(lightning.LightningModule):
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Smoothed loss and plain negative log-likelihood, summed over the target tokens; padding is never projected."""
-        features = self.model.features(batch.source, batch.target_input)
-        real = batch.target_output != PAD
-        return projected_cross_entropy(
-            features[real], self.model.output.weight, batch.target_output[real], self._optimizer.label_smoothing
-        )
+        real, ids = batch.target_output != PAD, (batch.source, batch.target_input)
+        features = self.model.joined_features(*ids) if self._on_cpu else self.model.features(*ids)[real]
+        smoothing = self._optimizer.label_smoothing
+        return projected_cross_entropy(features, self.model.output.weight, batch.target_output[real], smoothing, self._products)
 
     def configure_optimizers(self) -> Any:
         options = self._optimizer

@@ -5,6 +5,8 @@ from typing import Literal
 
 from seq2seq.schema import require
 
+Precision = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -63,7 +65,7 @@ class TrainerOptions:
     """Stop after this many validations without a better BLEU; null: never."""
     validation_sentences: int | None = None
     """Score only the first so many sentences; null: all."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """bfloat16: products in bfloat16, weights and sums in float32."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     log_every: int = 50

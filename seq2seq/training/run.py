@@ -92,6 +92,7 @@ def fit(
         DivergedProblem: going back with a smaller learning rate did not help.
         Stopped: the process was asked to stop; the state is saved.
     """
+    module.prepare(options.precision, _on_cpu(options))
     run = _Run(module, data, lambda result: bundle.save(folder.bundle, card(result)), folder, options, averaging, screen, loggers)
     run.take_up()
     while True:
@@ -189,6 +190,10 @@ class _Run:
         }
 
 
+def _on_cpu(options: TrainerOptions) -> bool:
+    return options.accelerator == "cpu" or not torch.accelerator.is_available()
+
+
 def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:
     """Lightning's loop and nothing of its screen, checkpoints or samplers. One of its epochs is what is left of the run."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -199,7 +204,7 @@ def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], logge
         max_epochs=1,
         val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
-        precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
+        precision="bf16-mixed" if options.precision == "bfloat16" and not _on_cpu(options) else "32-true",
         accelerator=options.accelerator,
         devices=1,
         callbacks=callbacks,

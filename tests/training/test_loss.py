@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seq2seq.training.loss import CHUNK, projected_cross_entropy, smoothed_cross_entropy
+from seq2seq.training import loss as module
+from seq2seq.training.loss import CHUNK, exponentials_of_rows, projected_cross_entropy, smoothed_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -36,10 +37,20 @@ def test_bfloat16_is_near() -> None:
     features, weight = torch.randn(300, 32, requires_grad=True), torch.randn(80, 32, requires_grad=True)
     targets = torch.randint(0, 80, (300,))
     exact, _ = projected_cross_entropy(features, weight, targets, 0.1)
-    with torch.autocast("cpu", torch.bfloat16):
-        near, _ = projected_cross_entropy(features, weight, targets, 0.1)
+    near, _ = projected_cross_entropy(features, weight, targets, 0.1, torch.bfloat16)
     torch.testing.assert_close(near, exact, rtol=2e-3, atol=0)
     for ours, theirs in zip(
         torch.autograd.grad(near, (features, weight)), torch.autograd.grad(exact, (features, weight)), strict=True
     ):
         assert float((ours - theirs).norm() / theirs.norm()) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocabulary", [1, 16, 1003])
+def test_exponentials_in_c_are_those_of_torch(dtype: torch.dtype, vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = (30 * torch.randn(7, vocabulary)).to(dtype)
+    found = exponentials_of_rows(logits.clone())
+    monkeypatch.setattr(module, "training_kernels", lambda: None)
+    expected = exponentials_of_rows(logits.clone())
+    for ours, theirs, tolerance in zip(found, expected, (2e-6 if dtype == torch.float32 else 4e-3, 0, 1e-5), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=1e-30 if tolerance else 0)

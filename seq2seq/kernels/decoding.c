@@ -3,40 +3,10 @@
 
    Letters of shapes are those of symbols.py. Tensors come with their strides in elements; the last axis has stride 1. */
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-typedef int64_t size;
-
-#define LANES 16 /* numbers in a vector */
 #define MOST_PARTS 8
 #define AT_ONCE 8 /* hypotheses of a sentence */
-#define INLINE static inline __attribute__((always_inline))
-
-/* e^x for x <= 0 to within 2e-7 of itself, without a branch, so that loops over it are vectorised. */
-INLINE float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    float whole = floorf(x * 1.44269504f + 0.5f);
-    float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; /* ln 2 in two parts */
-    float power = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666666f + rest * (0.0416664548f + rest * (0.00836303151f
-                  + rest * 0.00137978571f)))));
-    uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return power * scale;
-}
-
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-INLINE lanes at(const float *numbers, int part) { return ((const lanes *)numbers)[part]; }
-INLINE void put(float *numbers, int part, lanes x) { ((lanes *)numbers)[part] = x; }
-
-INLINE float sum_of(lanes x) {
-    float sum = 0.0f;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
-}
 
 /* softmax(q K^T / sqrt(D)) V of one query over some rows of keys and values. `weights` has room for a multiple of LANES. D is
    `parts` times LANES; `parts` is a constant where this is called, so that all sums stay in registers. */

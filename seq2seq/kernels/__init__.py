@@ -1,5 +1,6 @@
-"""Floor 0: the inner loops of decoding in C, for a CPU. They are compiled for this very processor when they are first wanted, which
-takes a second, and kept in the cache. Where there is no compiler, or SEQ2SEQ_KERNELS is 0, their slow twins in torch are used.
+"""Floor 0: inner loops in C, for a CPU: `decoding.c` and `training.c`. They are compiled for this very processor when they are first
+wanted, which takes a second, and kept in the cache. Where there is no compiler, or SEQ2SEQ_KERNELS is 0, their slow twins in torch are
+used.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from seq2seq.atomic import replacing_file
 from seq2seq.folders import cache_folder
 
 KERNEL_WIDTHS = range(16, 129, 16)
-"""Widths of a head that the kernel of attention can do."""
+"""Widths of a head that the kernels of attention can do."""
 
 
 def scratch_size(nodes: int) -> int:
@@ -24,31 +25,56 @@ def scratch_size(nodes: int) -> int:
     return 9 * nodes + 16
 
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_FOLDER = Path(__file__).parent
 _FLAGS = (
-    *("-std=c11", "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp-simd"),
+    *("-std=c11", "-O3", "-march=native", "-shared", "-fPIC"),
     # Sums may be taken in any order, as every library does; infinities stay what they are.
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
+    *(
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-fno-signed-zeros",
+        "-fassociative-math",
+        "-freciprocal-math",
+        "-ffp-contract=fast",
+    ),
 )
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
-_ARGUMENTS = {
+_ROWS = [_POINTER, _SIZE, _SIZE]
+_TASK = [_POINTER, _POINTER, *[_SIZE] * 6, *_ROWS * 3]
+_DECODING: dict[str, list[Any]] = {
     "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
     "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
     "log_sum_exp": [_POINTER, _POINTER, _SIZE, _SIZE],
     "best": [_POINTER] * 5 + [_SIZE] * 4,
 }
+_TRAINING: dict[str, list[Any]] = {
+    "attend_within": [*_TASK, _POINTER, _POINTER],
+    "attend_within_backward": [*_TASK, _POINTER, *_ROWS, *[_POINTER] * 3],
+    "exponentials_of_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
+    "exponentials_of_bfloat16_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
+}
 
 
 @cache
 def kernels() -> ctypes.CDLL | None:
-    """The functions of `kernels.c`, or None where they cannot be had."""
+    """The functions of `decoding.c`, or None where they cannot be had."""
+    return _library("decoding.c", _DECODING, "-fopenmp-simd")
+
+
+@cache
+def training_kernels() -> ctypes.CDLL | None:
+    """The functions of `training.c`, which run on the threads that torch's run on, or None where they cannot be had."""
+    return _library("training.c", _TRAINING, "-fopenmp")
+
+
+def _library(source: str, functions: dict[str, list[Any]], threads: str) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or os.environ.get("SEQ2SEQ_KERNELS") == "0":
         return None
     try:
-        library = ctypes.CDLL(str(_compiled(compiler)))
-        for name, arguments in _ARGUMENTS.items():
+        library = ctypes.CDLL(str(_compiled(compiler, _FOLDER / source, (*_FLAGS, threads))))
+        for name, arguments in functions.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, None
     except (OSError, subprocess.SubprocessError):
@@ -64,13 +90,14 @@ def runs_kernels(*tensors: Any) -> bool:
     )
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library in the cache, whose name knows the source, the compiler and the processor: a cache may be shared by several."""
-    made_from = (_SOURCE.read_text(encoding="utf-8"), compiler, " ".join(_FLAGS), _processor())
+    text = source.read_text(encoding="utf-8") + (_FOLDER / "vectors.h").read_text(encoding="utf-8")
+    made_from = (text, compiler, " ".join(flags), _processor())
     path = cache_folder("kernels") / f"{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:32]}.so"
     if not path.is_file():
         with replacing_file(path) as temporary:
-            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary), "-lm"]
+            command = [compiler, *flags, str(source), "-o", str(temporary), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
     return path
 

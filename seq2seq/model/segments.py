@@ -1,0 +1,139 @@
+"""Sentences laid end to end in one row, so that no position is padding, and attention that keeps each within its own."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seq2seq.kernels import KERNEL_WIDTHS, training_kernels
+from seq2seq.symbols import PAD
+
+_LONG = 256
+"""Positions of a sentence above which a library's products are faster than the kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Where B sentences lie in a row of N positions.
+
+    Attributes:
+        real: (B, L), True where the padded batch they come from holds a token.
+    """
+
+    real: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor) -> "Segments":
+        """ids (B, L), padded."""
+        return cls(ids != PAD)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(B + 1): the first position of each sentence, and N."""
+        return F.pad(self.real.sum(dim=1).cumsum(dim=0), (1, 0))
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(N): where each token stands in its sentence."""
+        return torch.arange(self.real.size(1), device=self.real.device).expand_as(self.real)[self.real]
+
+    def joined(self, padded: Tensor) -> Tensor:
+        """(B, L, …) -> (1, N, …)."""
+        return padded[self.real][None]
+
+    def padded(self, joined: Tensor) -> Tensor:
+        """(1, N, …) -> (B, L, …), with zeros where there is no token."""
+        out = joined.new_zeros(*self.real.shape, *joined.shape[2:])
+        out[self.real] = joined[0]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """As a mask: queries of a sentence may attend to the keys of the same sentence."""
+
+    queries: Segments
+    keys: Segments
+
+
+def attention_within(query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool, dropout: float) -> Tensor:
+    """query (1, H, N, D), key and value (1, G, M, D) -> (1, H, N, D); G divides H."""
+    if dropout == 0.0 and _fits_kernel(query, within):
+        return _Kernel.apply(query, key, value, within, causal)  # type: ignore[no-any-return, no-untyped-call]
+    return as_padded(query, key, value, within, causal, dropout)
+
+
+def as_padded(query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool, dropout: float = 0.0) -> Tensor:
+    """The slow twin: with the sentences one below the other, padded, as everybody does it."""
+
+    def unjoined(x: Tensor, segments: Segments) -> Tensor:
+        return segments.padded(x.transpose(1, 2)).transpose(1, 2)
+
+    mask = None if causal else within.keys.real[:, None, None, :]
+    attended = F.scaled_dot_product_attention(
+        unjoined(query, within.queries),
+        unjoined(key, within.keys),
+        unjoined(value, within.keys),
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=causal,
+        enable_gqa=query.size(1) != key.size(1),
+    )
+    return within.queries.joined(attended.transpose(1, 2)).transpose(1, 2)
+
+
+def _fits_kernel(query: Tensor, within: Within) -> bool:
+    return (
+        query.device.type == "cpu"
+        and query.dtype == torch.float32
+        and query.size(3) in KERNEL_WIDTHS
+        and within.keys.real.size(1) <= _LONG
+        and training_kernels() is not None
+    )
+
+
+class _Kernel(torch.autograd.Function):
+    """`attend_within` of `training.c`. Queries, keys and values may be parts of one projection."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool) -> Tensor:
+        ctx.task = (within, causal, *query.shape[1:], query.size(1) // key.size(1))
+        query, key, value = (_in_rows(x) for x in (query, key, value))
+        out, normalizers = _of_heads(query), query.new_empty(query.size(2), query.size(1))
+        _call("attend_within", ctx.task, *_rows(query, key, value), out.data_ptr(), normalizers.data_ptr())
+        ctx.save_for_backward(query, key, value, normalizers)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, normalizers = ctx.saved_tensors
+        by_out = _in_rows(gradients[0])
+        found = [_of_heads(x) for x in (query, key, value)]
+        pointers = [x.data_ptr() for x in found]
+        _call("attend_within_backward", ctx.task, *_rows(query, key, value), normalizers.data_ptr(), *_rows(by_out), *pointers)
+        return *found, None, None
+
+
+def _call(name: str, task: tuple[Any, ...], *rest: int) -> None:
+    within, causal, H, _, D, group = task
+    starts = [segments.starts for segments in (within.queries, within.keys)]
+    sizes = (len(starts[0]) - 1, H, group, D, int(causal), torch.get_num_threads())
+    getattr(training_kernels(), name)(*(start.data_ptr() for start in starts), *sizes, *rest)
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """Numbers of a head must lie side by side."""
+    return x if x.stride(3) == 1 else x.contiguous()
+
+
+def _of_heads(like: Tensor) -> Tensor:
+    """Room for (1, H, N, D), the heads of a position side by side."""
+    _, H, N, D = like.shape
+    return like.new_empty(1, N, H, D).transpose(1, 2)
+
+
+def _rows(*tensors: Tensor) -> list[int]:
+    return [number for x in tensors for number in (x.data_ptr(), x.stride(2), x.stride(1))]

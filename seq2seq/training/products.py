@@ -1,0 +1,113 @@
+"""The matrix products of training on a CPU: several projections of one input as one, by the library that is the fastest here, in float32
+or bfloat16.
+
+What is put in here takes the place of `nn.Linear.forward`, which is its slow twin; parameters and their names stay.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seq2seq.model.attention import MultiHeadAttention
+from seq2seq.model.feedforward import FeedForward
+from seq2seq.model.transformer import Transformer
+
+
+def quicken(model: Transformer, dtype: torch.dtype) -> None:
+    """Let a model on a CPU make its products this way from now on; to be called once.
+
+    In bfloat16 what is multiplied is rounded to it, and so are the products; weights, norms, attention, sums of residuals and the loss
+    stay float32.
+    """
+
+    def pack(*layers: nn.Linear, relu: bool = False) -> nn.Module:
+        product = Product(layers, dtype, relu)
+        if len(layers) > 1:
+            return product
+        layers[0].forward = product.forward  # type: ignore[method-assign, assignment]
+        return layers[0]
+
+    for module in model.modules():
+        if isinstance(module, MultiHeadAttention | FeedForward):
+            module.prepare(pack)
+
+
+class Product(nn.Module):
+    """Linear layers of one input, their outputs side by side, followed by ReLU if that is asked for.
+
+    It has no parameters of its own: they stay those of the layers.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear], dtype: torch.dtype, relu: bool) -> None:
+        super().__init__()
+        self._of_layers = (*(layer.weight for layer in layers), *(layer.bias for layer in layers))
+        self._dtype, self._relu = dtype, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, E) -> (…, F). Where nothing is learned, in float32."""
+        if torch.is_grad_enabled():
+            return _Multiply.apply(x, self._dtype, self._relu, *self._of_layers)  # type: ignore[no-any-return, no-untyped-call]
+        product = F.linear(x, *_side_by_side(self._of_layers, x.dtype))
+        return product.relu_() if self._relu else product
+
+
+def _side_by_side(of_layers: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weights, then biases, of several layers -> those of one."""
+    half = len(of_layers) // 2
+    weight, bias = (torch.cat(tuple(part)) if half > 1 else part[0] for part in (of_layers[:half], of_layers[half:]))
+    return weight.to(dtype), bias.to(dtype)
+
+
+class _Multiply(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, relu: bool, *of_layers: Tensor) -> Tensor:
+        rows = x.to(dtype).reshape(-1, x.size(-1))
+        product = linear(rows, *_side_by_side(of_layers, dtype), relu)
+        ctx.save_for_backward(rows, product if relu else None, *of_layers)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return product.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, product, *of_layers = ctx.saved_tensors
+        gradient = gradients[0].reshape(len(rows), -1)
+        if product is not None:
+            gradient = torch.ops.aten.threshold_backward(gradient, product, 0)
+        weight, _ = _side_by_side(of_layers, rows.dtype)
+        by_input = linear(gradient, weight.T).view(ctx.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        widths = [layer.size(0) for layer in of_layers[: len(of_layers) // 2]]
+        by_weight, by_bias = (gradient.T @ rows).float(), gradient.sum(dim=0, dtype=torch.float32)
+        return by_input, None, None, *torch.split(by_weight, widths), *torch.split(by_bias, widths)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """x (N, E), weight (F, E), bias (F) -> (N, F), by the library that is the fastest here."""
+    if x.device.type == "cpu" and onednn_pays(x.dtype):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+    product = F.linear(x, weight, bias)
+    return product.relu_() if relu else product
+
+
+@cache
+def onednn_pays(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is faster here than torch's default library, found by trying for some milliseconds."""
+    x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    try:
+        by_onednn = _seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""))
+    except (RuntimeError, AttributeError):
+        return False
+    return by_onednn < _seconds(lambda: F.linear(x, weight))
+
+
+def _seconds(product: Callable[[], Tensor]) -> float:
+    tries = []
+    for _ in range(9):
+        start = time.perf_counter()
+        product()
+        tries.append(time.perf_counter() - start)
+    return min(tries)

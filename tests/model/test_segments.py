@@ -1,0 +1,114 @@
+"""Sentences end to end: attention within each, and the whole model, against the padded form."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.model import segments as module
+from seq2seq.model.attention import scaled_dot_product_attention
+from seq2seq.model.segments import Segments, Within, as_padded, attention_within
+from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import PAD
+from tests.conftest import ids, small_config
+
+
+def lengths(sentences: int, longest: int) -> torch.Tensor:
+    return torch.randint(1, longest + 1, (sentences,))
+
+
+def segments(of_lengths: torch.Tensor) -> Segments:
+    return Segments(torch.arange(int(of_lengths.max())) < of_lengths[:, None])
+
+
+def same_sentence(within: Within) -> torch.Tensor:
+    """(N, M), True where query and key are of one sentence."""
+    query, key = (
+        torch.repeat_interleave(torch.arange(len(side.real)), side.real.sum(dim=1)) for side in (within.queries, within.keys)
+    )
+    return query[:, None] == key
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sentences=st.integers(1, 7),
+    longest=st.sampled_from([1, 5, 16, 40, 90]),
+    heads=st.sampled_from([(1, 1), (4, 4), (4, 2), (3, 1)]),
+    width=st.sampled_from([8, 16, 32, 48, 64, 80, 128]),
+    causal=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_attention_within_is_attention_under_a_mask(
+    sentences: int, longest: int, heads: tuple[int, int], width: int, causal: bool, seed: int
+) -> None:
+    """Both the kernel and its padded twin, and their gradients, against the formula over one long row."""
+    torch.manual_seed(seed)
+    of_queries = lengths(sentences, longest)
+    of_keys = of_queries if causal else lengths(sentences, longest)
+    within = Within(segments(of_queries), segments(of_keys))
+    (H, G), N, M = heads, int(of_queries.sum()), int(of_keys.sum())
+    # Parts of wider rows, as they come from one product.
+    query = torch.randn(1, N, H * width + 3)[..., : H * width].unflatten(-1, (H, width)).transpose(1, 2)
+    key, value = (x.unflatten(-1, (G, width)).transpose(1, 2) for x in torch.randn(1, M, 2 * G * width).split(G * width, dim=-1))
+    inputs = [x.detach().requires_grad_() for x in (query, key, value)]
+    mask = same_sentence(within) & (torch.ones(N, M, dtype=torch.bool).tril() if causal else True)
+    several = [x.repeat_interleave(H // G, dim=1) for x in inputs[1:]]
+    expected, _ = scaled_dot_product_attention(inputs[0], *several, mask)
+    gradient = torch.randn_like(expected)
+    of_expected = torch.autograd.grad(expected, inputs, gradient)
+    for way in (attention_within, as_padded):
+        found = way(*inputs, within, causal, 0.0)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        for ours, theirs in zip(torch.autograd.grad(found, inputs, gradient), of_expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    within = Within(segments(torch.tensor([3, 2])), segments(torch.tensor([3, 2])))
+    query = torch.full((1, 1, 5, 16), 200.0, requires_grad=True)
+    found = attention_within(query, query, query, within, True, 0.0)
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert query.grad is not None
+    assert query.grad.isfinite().all()
+
+
+def test_positions_and_places() -> None:
+    padded = torch.tensor([[5, 6, 7], [8, PAD, PAD], [9, 4, PAD]])
+    of = Segments.of(padded)
+    assert of.starts.tolist() == [0, 3, 4, 6]
+    assert of.positions.tolist() == [0, 1, 2, 0, 0, 1]
+    assert of.joined(padded).tolist() == [[5, 6, 7, 8, 9, 4]]
+    assert torch.equal(of.padded(of.joined(padded)), padded)
+
+
+@pytest.mark.parametrize("with_kernels", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"positions": "rotary", "norm_order": "pre", "d_model": 32, "heads": 2},
+        {"positions": "learned", "key_value_heads": 2, "activation": "swiglu"},
+        {"decoder_d_model": 32, "decoder_heads": 2, "tied_embeddings": "two-way"},
+    ],
+)
+def test_joined_features_are_those_of_the_padded_batch(
+    changes: dict[str, object], with_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not with_kernels:
+        monkeypatch.setattr(module, "training_kernels", lambda: None)
+    model = Transformer(small_config(**changes))
+    source, target = ids(6, 9), ids(6, 7)
+    for padded, of_sentences in ((source, lengths(6, 9)), (target, lengths(6, 7))):
+        padded.masked_fill_(torch.arange(padded.size(1)) >= of_sentences[:, None], PAD)
+    expected = model.features(source, target)[target != PAD]
+    found = model.joined_features(source, target)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weights = list(model.parameters())[:-1]
+    gradient = torch.randn_like(expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, weights, gradient, allow_unused=True),
+        torch.autograd.grad(expected, weights, gradient, allow_unused=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,67 @@
+"""The products of training against `nn.Linear`."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from seq2seq.model.transformer import Transformer
+from seq2seq.training import products
+from seq2seq.training.products import Product, linear, quicken
+from tests.conftest import ids, small_config
+
+
+@pytest.mark.parametrize("by_onednn", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_layers_side_by_side_are_layers_one_by_one(
+    dtype: torch.dtype, tolerance: float, relu: bool, by_onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "onednn_pays", lambda dtype: by_onednn)
+    layers = [nn.Linear(12, width) for width in (6, 5)]
+    x = torch.randn(3, 4, 12, requires_grad=True)
+    expected = torch.cat([layer(x) for layer in layers], dim=-1)
+    expected = expected.relu() if relu else expected
+    found = Product(layers, dtype, relu)(x)
+    assert found.dtype == dtype
+    inputs = [x, *(p for layer in layers for p in layer.parameters())]
+    gradient = torch.randn_like(expected)
+    of_found = torch.autograd.grad(found, inputs, gradient.to(dtype))
+    for ours, theirs in zip(
+        (found.float(), *of_found), (expected, *torch.autograd.grad(expected, inputs, gradient)), strict=True
+    ):
+        assert ours.dtype == torch.float32
+        assert float((ours - theirs).norm()) <= tolerance * float(theirs.norm())
+    with torch.no_grad():
+        torch.testing.assert_close(Product(layers, dtype, relu)(x), expected)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"activation": "swiglu", "key_value_heads": 2}, {"activation": "gelu", "norm_order": "pre"}]
+)
+def test_a_quickened_model_is_the_same_model(changes: dict[str, object]) -> None:
+    slow = Transformer(small_config(**changes))
+    fast = copy.deepcopy(slow)
+    names = [name for name, _ in slow.named_parameters()]
+    quicken(fast, torch.float32)
+    assert [name for name, _ in fast.named_parameters()] == names
+    source, target = ids(3, 6), ids(3, 5)
+    expected, found = slow(source, target), fast(source, target)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    for (name, ours), theirs in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3, msg=name)
+    with torch.no_grad():
+        torch.testing.assert_close(fast.eval()(source, target), slow.eval()(source, target), rtol=1e-4, atol=1e-5)
+
+
+def test_finding_the_fastest_library_draws_nothing() -> None:
+    """What is drawn in training depends on seed and step alone."""
+    products.onednn_pays.cache_clear()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    linear(torch.ones(4, 4), torch.ones(4, 4))
+    assert torch.equal(torch.rand(1), expected)
