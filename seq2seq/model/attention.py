@@ -46,7 +46,7 @@ def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask | None = None, causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
     """The same function by kernels that never hold the (T, S) weights in memory."""
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16
+    if value.device.type == "cpu" and value.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16
         query, key, value = query.float(), key.float(), value.float()
     if isinstance(mask, Within):
         return attention_within(query, key, value, mask, causal, dropout)

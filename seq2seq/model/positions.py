@@ -44,7 +44,8 @@ class Rotation:
     def __call__(self, x: Tensor) -> Tensor:
         # A pair of features is a complex number, and turning it a product: one pass over memory where sines and cosines take six.
         pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * self.turns).flatten(-2).type_as(x)
+        turned = torch.view_as_real(pairs * self.turns).flatten(-2)
+        return turned if x.device.type == "cpu" else turned.type_as(x)  # on a CPU attention is made in float32
 
 
 class RotaryPositions(nn.Module):
