@@ -49,7 +49,7 @@ DOORS = {
         "training",
         "export",
     },
-    "numpy": {"data", "mbr", "shortlist", "training/data.py", "export"},
+    "numpy": {"data", "mbr", "shortlist", "training/data.py", "training/memory.py", "export"},
     "ctranslate2": {"export"},
     "datasets": {"data", "recipes"},
     "sentencepiece": {"data/tokenizer.py"},

@@ -23,8 +23,10 @@ from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from seq2seq.data.batch import TokenPairs
     from seq2seq.data.recipe import Corpus
     from seq2seq.data.tokenizer import Tokenizer
+    from seq2seq.model.transformer import Transformer
     from seq2seq.training.module import Validation
 
 COMMAND = Command(
@@ -144,11 +146,13 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
+    model = new_model(model_config, job.seed)
+    batch = _batch(job, folder, model, pairs["train"])
     drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
     data = TranslationData(
         pairs["train"],
         pairs["validation"],
-        job.batch,
+        batch,
         job.seed,
         job.trainer.max_steps,
         model_config.max_length,
@@ -158,7 +162,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     source_padding, target_padding = data.plan.padding_share()
     say.line(
         "batches",
-        f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch; "
+        f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch of at most {batch.max_tokens:,} tokens, {batch.accumulate} an update; "
         f"padding {source_padding:.1%} of source, {target_padding:.1%} of target",
         *([f"only {len(data):,} pairs to learn from"] if len(data) < _FEW else ()),
         *(
@@ -168,7 +172,6 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         ),
     )
 
-    model = new_model(model_config, job.seed)
     say.line(
         "model",
         f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters",
@@ -192,13 +195,33 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
-    identity = {**data.fingerprint(), "tokenizer": tokenizer.fingerprint(), **machine()}
+    identity = {
+        **data.fingerprint(),
+        **({_ACCUMULATE: str(batch.accumulate)} if job.batch.max_tokens == "auto" else {}),
+        "tokenizer": tokenizer.fingerprint(),
+        **machine(),
+    }
     files = [asdict(record) for record in corpus.provenance.files]
     for change in folder.begin(config, identity, files, anew=job.resume == "restart"):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
     outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers)
     folder.finish(outcome)
     return outcome
+
+
+_ACCUMULATE = "batches an update"
+
+
+def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "TokenPairs") -> BatchConfig:
+    """The settings, and where they say auto, what this machine has room for; a run that goes on keeps what it began with."""
+    from seq2seq.training.data import within
+    from seq2seq.training.memory import measured
+
+    if job.batch.max_tokens != "auto":
+        return job.batch
+    if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
+        return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
+    return measured(job.batch, model, pairs, within(pairs, model.config.max_length))
 
 
 @dataclass(frozen=True)

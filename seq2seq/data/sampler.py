@@ -8,6 +8,7 @@ every epoch has the same number of batches, and batch n is found by a division.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,20 @@ Lengths = npt.NDArray[np.int32]
 class BatchConfig:
     """How much goes into a batch."""
 
-    max_tokens: int = 4096
-    """Neither side of a batch has more tokens than this, padding counted. The paper's is about 25,000 (section 5.1)."""
+    max_tokens: int | Literal["auto"] = 4096
+    """Neither side of a batch has more tokens than this, padding counted. auto: an update of `per_update` tokens is made of as few
+    batches as memory allows, whatever `accumulate` says."""
     accumulate: int = 1
     """Batches for one update of the weights."""
+    per_update: int = 25_000
+    """Of auto; section 5.1."""
     bucket_width: int = 2
     """Lengths that differ by less are taken as equal: wider mixes sentences better, narrower pads less."""
 
     def __post_init__(self) -> None:
         require(
-            (self.max_tokens >= 1, "max_tokens must be at least 1"),
+            (self.max_tokens == "auto" or self.max_tokens >= 1, "max_tokens must be at least 1, or auto"),
+            (self.per_update >= 1, "per_update must be at least 1"),
             (self.accumulate >= 1, "accumulate must be at least 1"),
             (self.bucket_width >= 1, "bucket_width must be at least 1"),
         )
@@ -48,11 +53,12 @@ class BatchPlan:
         seed: int,
         weights: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Lengths are in tokens, EOS counted; there must be at least one pair.
+        """Lengths are in tokens, EOS counted; there must be at least one pair, and `max_tokens` must be known.
 
         Args:
             weights: how often each pair comes in an epoch, 2.5 being twice or three times; unset: once.
         """
+        assert config.max_tokens != "auto", "see seq2seq/training/memory.py"
         self._lengths = (source_lengths, target_lengths)
         self._seed = seed
         source, target = (_bucketed(lengths, config.bucket_width) for lengths in self._lengths)

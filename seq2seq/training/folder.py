@@ -134,6 +134,13 @@ class RunFolder:
                 f"{self.path} is no run folder, and holds {', '.join(there)} already", "choose another run_dir, or move that away"
             )
 
+    def chosen(self, name: str, anew: bool) -> str | None:
+        """What the run that is here says of itself under a name in its identity; None if it begins `anew` or never said so."""
+        if anew or not self.identity.is_file() or not any(self.states.glob("step-*")):
+            return None
+        said: str | None = json.loads(self.identity.read_text(encoding="utf-8"))["run"].get(name)
+        return said
+
     def begin(
         self, config: Mapping[str, Any], identity: Mapping[str, str], files: Sequence[Mapping[str, Any]], anew: bool
     ) -> list[str]:

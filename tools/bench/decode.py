@@ -15,7 +15,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(REPOSITORY))
+
+from tools.bench.process import Process, answer, peak_memory  # noqa: E402
 
 
 def main() -> None:
@@ -91,18 +92,6 @@ def the_bundle(options: argparse.Namespace) -> Any:
 def read_sources(bundle: Any, options: argparse.Namespace) -> list[list[int]]:
     lines = Path(options.sources).read_text(encoding="utf-8").split("\n")[: options.sentences]
     return bundle.tokenizer.encode_source([line for line in lines if line])  # type: ignore[no-any-return]
-
-
-def answer(data: dict[str, Any]) -> None:
-    sys.__stdout__.write(json.dumps(data) + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
-
-
-def peak_memory() -> float:
-    """GiB at the most, of this process and its children."""
-    pids = [os.getpid(), *map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())]
-    status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-    return sum(int(text.split("VmHWM:")[1].split()[0]) for text in status) / 2**20
 
 
 def native(precision: str) -> Callable[..., Any]:
@@ -202,36 +191,10 @@ SYSTEMS: dict[str, Callable[..., Any]] = {
 # What the comparing process does.
 
 
-class Process:
-    """A system in its own process."""
-
-    def __init__(self, system: dict[str, Any], arguments: list[str]) -> None:
-        self.system = system
-        environment = {**os.environ, "OMP_NUM_THREADS": str(system["threads"]), **system.get("environment", {})}
-        if system["name"].startswith("ours"):
-            environment["OMP_NUM_THREADS"] = str(system["threads"] * system["workers"])
-        command = [sys.executable, __file__, *arguments, "--serve", json.dumps(system)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
-        self.answered()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.answered()
-
-    def answered(self) -> dict[str, Any]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.system['name']} ended with {self.process.wait()}")
-        return json.loads(line)  # type: ignore[no-any-return]
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+def process(system: dict[str, Any], arguments: list[str]) -> Process:
+    threads = system["threads"] * (system["workers"] if system["name"].startswith("ours") else 1)
+    command = [sys.executable, __file__, *arguments, "--serve", json.dumps(system)]
+    return Process(system["name"], command, {"OMP_NUM_THREADS": str(threads), **system.get("environment", {})})
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -241,16 +204,16 @@ def compare(options: argparse.Namespace) -> None:
     results: dict[str, Any] = {"options": vars(options), "rows": []}
     for beam in options.beams:
         best = {name: best_settings(name, beam, arguments, options) for name in names}
-        processes = {name: Process(system, arguments) for name, system in best.items()}
+        processes = {name: process(system, arguments) for name, system in best.items()}
         request = {"beam": beam, "latency": 60} if options.latency else {"beam": beam, "every": 1}
         taken: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for process in processes.values():
-            process.ask(**request)
+        for running in processes.values():
+            running.ask(**request)
         for _ in range(options.runs):
-            for name, process in processes.items():
-                taken[name].append(process.ask(**request))
-        for process in processes.values():
-            process.end()
+            for name, running in processes.items():
+                taken[name].append(running.ask(**request))
+        for running in processes.values():
+            running.end()
         for name in names:
             results["rows"].append(row(name, beam, best[name], taken[name], options))
         print(table([r for r in results["rows"] if r["beam"] == beam], options), flush=True)
@@ -273,11 +236,11 @@ def best_settings(name: str, beam: int, arguments: list[str], options: argparse.
         for size in sizes:
             for environment in isas:
                 system = dict(name=name, workers=workers, threads=threads, batch=size, environment=environment)
-                process = Process(system, arguments)
+                trial = process(system, arguments)
                 request = {"beam": beam, "latency": 12} if options.latency else {"beam": beam, "every": 3}
-                process.ask(**request)
-                seconds = process.ask(**request)["seconds"]
-                process.end()
+                trial.ask(**request)
+                seconds = trial.ask(**request)["seconds"]
+                trial.end()
                 tried.append((statistics.median(seconds) if options.latency else seconds, len(tried), system))
                 print(f"  tried {describe(system)}: {tried[-1][0]:.3f} s", file=sys.stderr, flush=True)
     return min(tried)[2]

@@ -1,0 +1,87 @@
+"""How many tokens an update's batches may have on this machine: `batch.max_tokens=auto`."""
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from seq2seq.data.batch import TokenPairs
+from seq2seq.data.sampler import BatchConfig, Indices
+from seq2seq.errors import MachineProblem
+from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import PAD
+from seq2seq.training.loss import projected_cross_entropy
+
+_PART = 0.5
+"""Of the memory that is free: the rest is for what backward makes on its way, for validation, and for others."""
+_A_WEIGHT = 24
+"""Bytes that training keeps of a weight beside itself: gradient, two moments, average, and what is saved of them."""
+_TRIED = 1024
+"""Tokens a side of the batch that is tried."""
+
+
+def fitted(config: BatchConfig, bytes_a_token: float, free: float) -> BatchConfig:
+    """The fewest batches an update whose tokens are `per_update` together, each within memory.
+
+    Args:
+        bytes_a_token: what is kept for backward of a token of each side.
+        free: bytes there are for it.
+
+    Raises:
+        MachineProblem: there is not room for a single token.
+    """
+    affordable = int(free / bytes_a_token)
+    if affordable < 1:
+        raise MachineProblem("memory does not suffice to train this model", "a smaller model, or a machine with more memory")
+    accumulate = math.ceil(config.per_update / affordable)
+    return replace(config, max_tokens=math.ceil(config.per_update / accumulate), accumulate=accumulate)
+
+
+def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices) -> BatchConfig:
+    """`fitted` to this machine, as a trial of some of the longest pairs shows.
+
+    Args:
+        fitting: the pairs that the model can hold.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)[fitting]
+    longest = fitting[np.argsort(-lengths, kind="stable")]
+    width = int(lengths.max())
+    batch = pairs.batch(longest[: max(1, _TRIED // width)])
+    tokens = max(batch.source.size(1), batch.target_input.size(1)) * len(batch)
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        real = batch.target_output != PAD
+        features = model.train().features(batch.source, batch.target_input)[real]
+        loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
+    del loss
+    return fitted(config, sum(kept.values()) / tokens, _PART * (free_memory() - _A_WEIGHT * parameters))
+
+
+def free_memory() -> int:
+    """Bytes: of the GPU if there is one, else of this machine or of the part of it that we may have."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    found: list[Any] = []
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().split("\n")
+        found.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
