@@ -57,6 +57,7 @@ class Run:
             dropout=0.1,
             norm_order="pre",
             d_model=32,
+            heads=2,  # wide enough for the kernel of attention
             d_feedforward=64,
         )
         self.model = new_model(config, 3)

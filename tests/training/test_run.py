@@ -13,19 +13,22 @@ from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
 from seq2seq.training.data import within
 from seq2seq.training.module import TranslationModule
-from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
+from seq2seq.training.options import Averaging, Optimizer, Precision, TrainerOptions
 from seq2seq.training.schedule import Constant
 from tests.training.small_run import OPTIONS, Run
 
 
-@pytest.mark.parametrize(("accumulate", "sampling"), [(1, 0.0), (3, 0.2)])
-def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, accumulate: int, sampling: float) -> None:
+@pytest.mark.parametrize(("accumulate", "sampling", "precision"), [(1, 0.0, "float32"), (3, 0.2, "bfloat16")])
+def test_a_run_that_stopped_goes_on_bit_for_bit(
+    tmp_path: Path, tokenizer: Tokenizer, accumulate: int, sampling: float, precision: Precision
+) -> None:
     """12 steps at once, against 4, then 8, then 12: the same weights, average and metrics to the last bit."""
-    whole = Run(tmp_path / "whole", tokenizer, accumulate=accumulate, sampling=sampling)
+    options = replace(OPTIONS, precision=precision)
+    whole = Run(tmp_path / "whole", tokenizer, options, accumulate=accumulate, sampling=sampling)
     outcome = whole.go()
     for steps in (4, 8, 12):
         # Only max_steps differs; every part makes its model, data and trainer anew.
-        part = Run(tmp_path / "parts", tokenizer, replace(OPTIONS, max_steps=steps), accumulate=accumulate, sampling=sampling)
+        part = Run(tmp_path / "parts", tokenizer, replace(options, max_steps=steps), accumulate=accumulate, sampling=sampling)
         part_outcome = part.go()
     assert all(torch.equal(a, b) for a, b in zip(whole.weights(), part.weights(), strict=True))
     assert whole.rows() == part.rows()
