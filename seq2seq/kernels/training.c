@@ -1,6 +1,6 @@
 /* What training does to numbers between its products, where a library goes over them once for every small thing. First attention of
    whole sentences and its gradient: sentences lie end to end, without padding, and each attends within itself or to one source; the slow
-   twin is `as_padded` in seq2seq/model/segments.py. Then the exponentials of logits; the slow twin is in seq2seq/training/loss.py.
+   twin is `as_padded` in seq2seq/model/segments.py. Then the exponentials of logits; the slow twin is in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
 
    Letters of shapes are those of symbols.py. Rows of queries, keys and values are D numbers for each head, with strides in elements. */
 
@@ -274,3 +274,38 @@ void exponentials_of_bfloat16_rows(uint16_t *logits, size R, size V, float *grea
         totals[r] = total;
     }
 }
+
+/* 32 random bits for each place: lowbias32 (C. Wellons), twice, with half of the seed each time. */
+INLINE uint32_t bits_of(uint32_t place, uint32_t first, uint32_t second) {
+    uint32_t x = place ^ first;
+    x = (x ^ x >> 16) * 0x7feb352d;
+    x = (x ^ x >> 15) * 0x846ca68b;
+    x ^= x >> 16 ^ second;
+    x = (x ^ x >> 16) * 0x7feb352d;
+    x = (x ^ x >> 15) * 0x846ca68b;
+    return x ^ x >> 16;
+}
+
+INLINE float as_is(float x) { return x; }
+
+/* out = base + (x times `scale`, or 0 at about dropped / 2^32 of the places); base may be missing. What is dropped depends on seed and
+   place alone, so that the gradient is this function of the gradient. */
+#define DROPOUT(name, from, to, read, write)                                                                                 \
+    void name(const float *base, const from *x, to *out, size count, uint64_t seed, uint64_t dropped, double scale, size threads) { \
+        uint32_t first = (uint32_t)seed, second = (uint32_t)(seed >> 32), limit = (uint32_t)dropped;                         \
+        float factor = (float)scale;                                                                                         \
+        _Pragma("omp parallel for num_threads(threads)")                                                                     \
+        for (size start = 0; start < count; start += 4096) {                                                                 \
+            size end = start + 4096 < count ? start + 4096 : count;                                                          \
+            if (base)                                                                                                        \
+                for (size i = start; i < end; i++)                                                                           \
+                    out[i] = write(base[i] + (bits_of((uint32_t)i, first, second) < limit ? 0.0f : read(x[i]) * factor));    \
+            else                                                                                                             \
+                for (size i = start; i < end; i++)                                                                           \
+                    out[i] = write(bits_of((uint32_t)i, first, second) < limit ? 0.0f : read(x[i]) * factor);                \
+        }                                                                                                                    \
+    }
+
+DROPOUT(dropout, float, float, as_is, as_is)
+DROPOUT(dropout_of_bfloat16, uint16_t, float, from_bfloat16, as_is)
+DROPOUT(dropout_to_bfloat16, float, uint16_t, as_is, to_bfloat16)

@@ -1,7 +1,11 @@
 """Dropout (section 5.4; Srivastava et al., 2014) whose random numbers cost little on a processor."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from seq2seq.kernels import training_kernels
 
 _LEVELS = 1 << 16
 
@@ -9,8 +13,9 @@ _LEVELS = 1 << 16
 class Dropout(nn.Module):
     """Sets each element to 0 with probability `rate` and divides the others by 1 - rate; in evaluation does nothing.
 
-    On a CPU drawing a float for each element takes longer than the products around it. Sixteen bits of a random word are
-    enough to decide: one 64-bit draw serves four elements, and the rate is exact to 1 / 65,536.
+    On a CPU drawing a float for each element takes longer than the products around it. Where there are kernels, what is dropped is a
+    function of one drawn number and the place, made on the way and again for the gradient, so that no mask is kept. Elsewhere sixteen bits
+    of a random word are enough to decide: one 64-bit draw serves four elements, and the rate is exact to 1 / 65,536.
     """
 
     def __init__(self, rate: float) -> None:
@@ -23,7 +28,16 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
+        if _has_kernel(x):
+            return _Dropped.apply(x, None, self.rate)  # type: ignore[no-any-return, no-untyped-call]
         return x * self._scaled_mask(x)
+
+    def onto(self, base: Tensor, x: Tensor) -> Tensor:
+        """base + dropout(x), of one shape."""
+        dropping = self.training and self.rate > 0.0
+        if dropping and base.dtype == torch.float32 and base.is_contiguous() and _has_kernel(x):
+            return _Dropped.apply(x, base, self.rate)  # type: ignore[no-any-return, no-untyped-call]
+        return base + self.forward(x)
 
     def _scaled_mask(self, x: Tensor) -> Tensor:
         """0 or 1 / (1 - rate) for each element."""
@@ -35,3 +49,32 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+def _has_kernel(x: Tensor) -> bool:
+    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel() < 1 << 32
+    return fits and training_kernels() is not None
+
+
+class _Dropped(torch.autograd.Function):
+    """`dropout` of `training.c`: in float32, whatever x is in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor | None, rate: float) -> Tensor:
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        ctx.drawn, ctx.dtype = (seed, round(rate * (1 << 32)), 1 / (1 - rate)), x.dtype
+        out = torch.empty_like(x, dtype=torch.float32, memory_format=torch.contiguous_format)
+        _drop("dropout" if x.dtype == torch.float32 else "dropout_of_bfloat16", base, x.contiguous(), out, ctx.drawn)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = gradients[0].contiguous()
+        by_x = torch.empty_like(gradient, dtype=ctx.dtype)
+        _drop("dropout" if ctx.dtype == torch.float32 else "dropout_to_bfloat16", None, gradient, by_x, ctx.drawn)
+        return by_x, gradients[0] if ctx.needs_input_grad[1] else None, None
+
+
+def _drop(name: str, base: Tensor | None, x: Tensor, out: Tensor, drawn: tuple[int, int, float]) -> None:
+    pointers = (None if base is None else base.data_ptr(), x.data_ptr(), out.data_ptr())
+    getattr(training_kernels(), name)(*pointers, x.numel(), *drawn, torch.get_num_threads())

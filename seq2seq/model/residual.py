@@ -24,5 +24,5 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """x (B, L, E) -> (B, L, E)."""
         if self.norm_first:
-            return x + self.dropout(sublayer(self.norm(x)))  # type: ignore[no-any-return]
-        return self.norm(x + self.dropout(sublayer(x)))  # type: ignore[no-any-return]
+            return self.dropout.onto(x, sublayer(self.norm(x)))  # type: ignore[no-any-return]
+        return self.norm(self.dropout.onto(x, sublayer(x)))  # type: ignore[no-any-return]

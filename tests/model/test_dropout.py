@@ -1,7 +1,15 @@
 import pytest
 import torch
 
+from seq2seq.model import dropout as module
 from seq2seq.model.dropout import Dropout
+
+
+@pytest.fixture(autouse=True, params=["kernel", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test by the kernel and by torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(module, "training_kernels", lambda: None)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9])
@@ -41,3 +49,40 @@ def test_evaluation_and_rate_0_change_nothing() -> None:
     x = torch.randn(5)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_onto_a_base_is_a_sum(dtype: torch.dtype) -> None:
+    """The same draw with and without a base, and the gradients of both."""
+    layer = Dropout(0.3)
+    base, x = torch.randn(3, 50, 7, requires_grad=True), torch.randn(3, 50, 7).to(dtype).requires_grad_()
+    torch.manual_seed(5)
+    expected = base + layer(x)
+    torch.manual_seed(5)
+    found = layer.onto(base, x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    gradient = torch.randn_like(found)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (base, x), gradient), torch.autograd.grad(expected, (base, x), gradient), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_parts_of_wider_rows() -> None:
+    """What comes from one product for several projections does not lie side by side."""
+    wide = torch.randn(40, 30, requires_grad=True)
+    dropped = Dropout(0.5)(wide[:, 3:20])
+    assert torch.equal(dropped[dropped != 0], 2 * wide[:, 3:20][dropped != 0])
+    dropped.sum().backward()
+    assert wide.grad is not None
+    assert torch.equal(wide.grad[:, 3:20] != 0, dropped != 0)
+
+
+def test_seeds_and_places_make_no_pattern() -> None:
+    """Draws one after the other, as in the layers of a model, know nothing of each other."""
+    torch.manual_seed(1)
+    draws = [(Dropout(0.5)(torch.ones(200_000)) == 0).float() - 0.5 for _ in range(6)]
+    for i, one in enumerate(draws):
+        for other in draws[:i]:
+            for shift in (0, 1, 16):
+                assert abs(float((one[: len(one) - shift] * other[shift:]).mean()) * 4) < 0.012

@@ -52,7 +52,8 @@ def test_more_memory_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wider_model_keeps_more_of_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: 16 << 20)
     narrow, wide = (
-        measured(BatchConfig("auto"), Transformer(small_config(d_model=d)), pairs(400), np.arange(400)).accumulate for d in (16, 64)
+        measured(BatchConfig("auto"), Transformer(small_config(d_model=d)), pairs(400), np.arange(400)).accumulate
+        for d in (16, 64)
     )
     assert narrow < wide < 8 * narrow
 
