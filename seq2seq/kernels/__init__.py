@@ -42,6 +42,7 @@ _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
 _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
 _ROWS = [_POINTER, _SIZE, _SIZE]
 _TASK = [_POINTER, _POINTER, *[_SIZE] * 6, *_ROWS * 3]
+_DROPOUT = [_POINTER, _POINTER, _POINTER, _SIZE, _BITS, _BITS, ctypes.c_double, _SIZE]
 _DECODING: dict[str, list[Any]] = {
     "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
     "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
@@ -51,9 +52,9 @@ _DECODING: dict[str, list[Any]] = {
 _TRAINING: dict[str, list[Any]] = {
     "attend_within": [*_TASK, _POINTER, _POINTER],
     "attend_within_backward": [*_TASK, _POINTER, *_ROWS, *[_POINTER] * 3],
-    **dict.fromkeys(
-        ("dropout", "dropout_of_bfloat16", "dropout_to_bfloat16"), [*[_POINTER] * 3, _SIZE, _BITS, _BITS, ctypes.c_double, _SIZE]
-    ),
+    "dropout": _DROPOUT,
+    "dropout_of_bfloat16": _DROPOUT,
+    "dropout_to_bfloat16": _DROPOUT,
     "exponentials_of_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
     "exponentials_of_bfloat16_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
 }

@@ -32,7 +32,7 @@ def test_layers_side_by_side_are_layers_one_by_one(
         (found.float(), *of_found), (expected, *torch.autograd.grad(expected, inputs, gradient)), strict=True
     ):
         assert ours.dtype == torch.float32
-        assert float((ours - theirs).norm()) <= tolerance * float(theirs.norm())
+        assert (ours - theirs).norm().item() <= tolerance * theirs.norm().item()
     with torch.no_grad():
         torch.testing.assert_close(Product(layers, dtype, relu)(x), expected)
 
