@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.batch import TokenPairs, TokenRows
-from seq2seq.symbols import EOS, PAD
+from seq2seq.symbols import EOS, PAD, UNK
 
 Array = npt.NDArray[Any]
 FREQUENT, LIKELY = 100, 20
@@ -55,6 +55,7 @@ class Shortlist:
             and all(int(table.min()) >= 0 and int(table.max()) < target_vocabulary for table in tables if table.numel())
             and self.likely.size(0) == source_vocabulary
             and EOS in self.frequent
+            and bool((self.frequent > UNK).any())  # something can be said at all
         )
 
 
@@ -66,7 +67,9 @@ def learn_shortlist(
     Args:
         joint: both sides have one vocabulary, so that a token may also be taken over as it is: names and numbers are.
     """
-    counts = np.bincount(np.asarray(pairs.target.ids), minlength=EOS + 1)
+    parts = _parts(pairs.target.ids)
+    size = 1 + max(EOS, *(int(part.max()) for part in parts))
+    counts = np.sum([np.bincount(part, minlength=size) for part in parts], axis=0)
     counts[EOS] = counts.sum()  # whatever else: it is to be able to end
     often = np.argsort(-counts, kind="stable")[:frequent]
     sources, targets, probabilities = _model_1(pairs)
@@ -80,6 +83,11 @@ def learn_shortlist(
     if joint:
         table = np.column_stack((table, np.arange(source_vocabulary, dtype=np.int32)))
     return Shortlist(torch.from_numpy(often[counts[often] > 0].astype(np.int32)), torch.from_numpy(table))
+
+
+def _parts(ids: Array) -> list[Array]:
+    """Counting takes eight bytes a token, so not all are counted at once."""
+    return [ids[start : start + _LINKS] for start in range(0, len(ids), _LINKS)]
 
 
 def _model_1(pairs: TokenPairs) -> tuple[Array, Array, Array]:

@@ -108,7 +108,7 @@ class Translator:
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.models = [bundle.model, *(other.model for other in others)]
-        self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens, next(bundle.model.parameters()).device)
+        self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens)
         self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
         self._phrase = cache(lambda term: phrase_tokens(self.tokenizer, term, self.spaces[1]))  # a term comes in many lines

@@ -137,6 +137,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     from seq2seq.shortlist import learn_shortlist
     from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
+    from seq2seq.training.products import choose_library, dtype_of
     from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
@@ -195,8 +196,10 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
+    library = choose_library(dtype_of(job.trainer.precision), folder.chosen(_LIBRARY, anew=job.resume == "restart"))
     identity = {
         **data.fingerprint(),
+        _LIBRARY: library,
         **({_ACCUMULATE: str(batch.accumulate)} if job.batch.max_tokens == "auto" else {}),
         "tokenizer": tokenizer.fingerprint(),
         **machine(),
@@ -209,19 +212,21 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     return outcome
 
 
-_ACCUMULATE = "batches an update"
+_ACCUMULATE, _LIBRARY = "batches an update", "products by"
+"""What is found out when a run begins, and kept when it goes on."""
 
 
 def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "TokenPairs") -> BatchConfig:
     """The settings, and where they say auto, what this machine has room for; a run that goes on keeps what it began with."""
     from seq2seq.training.data import within
     from seq2seq.training.memory import measured
+    from seq2seq.training.run import on_cpu
 
     if job.batch.max_tokens != "auto":
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
-    return measured(job.batch, model, pairs, within(pairs, model.config.max_length))
+    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer))
 
 
 @dataclass(frozen=True)

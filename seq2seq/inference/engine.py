@@ -37,18 +37,23 @@ class TorchEngine:
         models: Sequence[Transformer],
         batch_size: int = 64,
         batch_tokens: int = 4096,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         """
         Args:
             models: in evaluation mode; several translate as one.
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most about this many source tokens, padding counted.
+            device: unset: where the first model is at the time.
         """
         self.models = models
         self.stepper = _as_one(models)
         self.may_say_all = True
-        self.batch_size, self.batch_tokens, self.device = batch_size, batch_tokens, device
+        self.batch_size, self.batch_tokens, self._device = batch_size, batch_tokens, device
+
+    @property
+    def device(self) -> torch.device | str:
+        return self._device or next(self.models[0].parameters()).device
 
     def use(self, shortlist: Shortlist, packs: Sequence[PackRows]) -> None:
         """From now on a sentence may say what is on its list.

@@ -25,6 +25,11 @@ def scratch_size(nodes: int) -> int:
     return 9 * nodes + 16
 
 
+def training_scratch_size(keys: int, width: int) -> int:
+    """How many numbers a thread needs for attention within sentences of at most so many keys."""
+    return (4 * width + 8) * (-(-keys // 16) * 16)
+
+
 _FOLDER = Path(__file__).parent
 _FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-shared", "-fPIC"),
@@ -41,7 +46,7 @@ _FLAGS = (
 _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
 _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
 _ROWS = [_POINTER, _SIZE, _SIZE]
-_TASK = [_POINTER, _POINTER, *[_SIZE] * 6, *_ROWS * 3]
+_TASK = [_POINTER, _POINTER, *[_SIZE] * 6, _POINTER, *_ROWS * 3]
 _DROPOUT = [_POINTER, _POINTER, _POINTER, _SIZE, _BITS, _BITS, ctypes.c_double, _SIZE]
 _DECODING: dict[str, list[Any]] = {
     "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],

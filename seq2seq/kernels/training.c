@@ -4,7 +4,7 @@
 
    Letters of shapes are those of symbols.py. Rows of queries, keys and values are D numbers for each head, with strides in elements. */
 
-#include <stdlib.h>
+#include <omp.h>
 
 #include "vectors.h"
 
@@ -180,7 +180,7 @@ INLINE void backward_of(task t, rows Q, rows K, rows V, const float *normalizers
     }
 }
 
-/* How many numbers a thread needs to work with. */
+/* How many numbers a thread needs to work with; `training_scratch_size` of the caller says the same. */
 static size scratch_size(task t) {
     size most = 0;
     for (size b = 0; b < t.B; b++) {
@@ -194,7 +194,7 @@ static size scratch_size(task t) {
 #define FOR_EACH(t, threads, call)                                                       \
     size needed = scratch_size(t);                                                       \
     _Pragma("omp parallel num_threads(threads)") {                                       \
-        float *scratch = malloc(needed * sizeof(float));                                 \
+        float *scratch = room + omp_get_thread_num() * needed;                           \
         _Pragma("omp for schedule(dynamic, 16)")                                         \
         for (size n = 0; n < t.B * (t.H / t.group); n++) {                               \
             size b = n / (t.H / t.group), g = n % (t.H / t.group);                       \
@@ -202,11 +202,10 @@ static size scratch_size(task t) {
             else if (t.D == 32) { call(2); }                                             \
             else { call((int)(t.D / LANES)); }                                           \
         }                                                                                \
-        free(scratch);                                                                   \
     }
 
 /* softmax(Q K^T / sqrt(D)) V: queries (N, H, D), keys and values (M, H / group, D) -> out (N, H, D) and normalizers (N, H). */
-void attend_within(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads,
+void attend_within(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads, float *room,
                    float *q, size q_row, size q_head, float *k, size k_row, size k_head, float *v, size v_row, size v_head,
                    float *out, float *normalizers) {
     task t = {queries_at, keys_at, B, H, group, D, causal};
@@ -217,7 +216,7 @@ void attend_within(const size *queries_at, const size *keys_at, size B, size H, 
 }
 
 /* Its gradient: by_q, by_k and by_v, laid out like out. */
-void attend_within_backward(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads,
+void attend_within_backward(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads, float *room,
                             float *q, size q_row, size q_head, float *k, size k_row, size k_head, float *v, size v_row, size v_head,
                             float *normalizers, float *by_out, size out_row, size out_head, float *by_q, float *by_k, float *by_v) {
     task t = {queries_at, keys_at, B, H, group, D, causal};

@@ -123,7 +123,7 @@ class MultiHeadAttention(nn.Module):
         Args:
             pack: one or several linear layers of the same input -> the module that gives their outputs side by side.
         """
-        self._pack, self.output = pack, pack(self.output)
+        self._pack, self.output, self._side_by_side = pack, pack(self.output), {}
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         """Into heads: (B, L, H*D) -> (B, H, L, D)."""

@@ -19,6 +19,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner: nn.Module = nn.Linear(d_model, d_feedforward)
         self.gate: nn.Module | None = nn.Linear(d_model, d_feedforward) if activation == "swiglu" else None
+        self._rectifies = activation == "relu"
         self.activation: Callable[[Tensor], Tensor] = F.gelu if activation == "gelu" else F.relu
         self.dropout = Dropout(dropout)
         self.outer: nn.Module = nn.Linear(d_feedforward, d_model)
@@ -35,8 +36,7 @@ class FeedForward(nn.Module):
         Args:
             pack: a linear layer -> the module that does its work, followed by `relu` if that is asked for.
         """
-        follows = self.activation is F.relu and self.gate is None
-        self.inner, self.outer = pack(self.inner, relu=follows), pack(self.outer)
+        self.inner, self.outer = pack(self.inner, relu=self._rectifies), pack(self.outer)
         self.gate = pack(self.gate) if self.gate is not None else None
-        if follows:
+        if self._rectifies:
             self.activation = nn.Identity()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.kernels import KERNEL_WIDTHS, training_kernels
+from seq2seq.kernels import KERNEL_WIDTHS, training_kernels, training_scratch_size
 from seq2seq.symbols import PAD
 
 _LONG = 256
@@ -120,8 +120,10 @@ class _Kernel(torch.autograd.Function):
 def _call(name: str, task: tuple[Any, ...], *rest: int) -> None:
     within, causal, H, _, D, group = task
     starts = [segments.starts for segments in (within.queries, within.keys)]
-    sizes = (len(starts[0]) - 1, H, group, D, int(causal), torch.get_num_threads())
-    getattr(training_kernels(), name)(*(start.data_ptr() for start in starts), *sizes, *rest)
+    threads = torch.get_num_threads()
+    scratch = torch.empty(threads * training_scratch_size(within.keys.real.size(1), D))
+    sizes = (len(starts[0]) - 1, H, group, D, int(causal), threads)
+    getattr(training_kernels(), name)(*(start.data_ptr() for start in starts), *sizes, scratch.data_ptr(), *rest)
 
 
 def _in_rows(x: Tensor) -> Tensor:

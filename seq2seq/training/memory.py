@@ -44,7 +44,7 @@ def fitted(config: BatchConfig, bytes_a_token: float, free: float) -> BatchConfi
     return replace(config, max_tokens=math.ceil(config.per_update / accumulate), accumulate=accumulate)
 
 
-def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices) -> BatchConfig:
+def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices, on_cpu: bool = True) -> BatchConfig:
     """`fitted` to this machine, as a trial of some of the longest pairs shows.
 
     Args:
@@ -70,18 +70,20 @@ def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting
         features = model.train().features(batch.source, batch.target_input)[real]
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
     del loss
-    return fitted(config, sum(kept.values()) / tokens, _PART * (free_memory() - _A_WEIGHT * parameters))
+    return fitted(config, sum(kept.values()) / tokens, _PART * (free_memory(on_cpu) - _A_WEIGHT * parameters))
 
 
-def free_memory() -> int:
-    """Bytes: of the GPU if there is one, else of this machine or of the part of it that we may have."""
-    if torch.cuda.is_available():
+def free_memory(on_cpu: bool = True) -> int:
+    """Bytes: of the GPU, or of this machine or the part of it that we may have."""
+    if not on_cpu and torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     found: list[Any] = []
     with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().split("\n")
         found.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, StopIteration):
         group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        files = next(line for line in (group / "memory.stat").read_text().split("\n") if line.startswith("inactive_file"))
+        in_use = int((group / "memory.current").read_text()) - int(files.split()[1])  # pages of files go when they must
+        found.append(int((group / "memory.max").read_text()) - in_use)
     return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

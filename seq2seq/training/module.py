@@ -18,7 +18,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
 from seq2seq.training.options import Optimizer, Precision
-from seq2seq.training.products import quicken
+from seq2seq.training.products import dtype_of, quicken
 from seq2seq.training.schedule import Schedule
 from seq2seq.translator import Translator
 
@@ -99,7 +99,7 @@ class TranslationModule(lightning.LightningModule):
     def prepare(self, precision: Precision, on_cpu: bool) -> None:
         """To be called once, before training: how products are to be made. What speeds up training on a CPU is put into the model; on a
         GPU Lightning casts."""
-        self._products, self._on_cpu = torch.bfloat16 if precision == "bfloat16" else torch.float32, on_cpu
+        self._products, self._on_cpu = dtype_of(precision), on_cpu
         if on_cpu:
             keep_memory()
             quicken(self.model, self._products)

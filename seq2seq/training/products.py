@@ -6,7 +6,6 @@ What is put in here takes the place of `nn.Linear.forward`, which is its slow tw
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.transformer import Transformer
+from seq2seq.training.options import Precision
 
 
 def quicken(model: Transformer, dtype: torch.dtype) -> None:
@@ -87,13 +87,32 @@ class _Multiply(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """x (N, E), weight (F, E), bias (F) -> (N, F), by the library that is the fastest here."""
-    if x.device.type == "cpu" and onednn_pays(x.dtype):
+    if x.device.type == "cpu" and by_onednn(x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
     product = F.linear(x, weight, bias)
     return product.relu_() if relu else product
 
 
-@cache
+def dtype_of(precision: Precision) -> torch.dtype:
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+_CHOSEN: dict[torch.dtype, bool] = {}
+
+
+def choose_library(dtype: torch.dtype, before: str | None = None) -> str:
+    """The library that products of this process are made by, "oneDNN" or "torch's": the faster one, or that of `before`, because the two
+    differ in the last bit and a run that goes on must not."""
+    _CHOSEN[dtype] = onednn_pays(dtype) if before is None else before == "oneDNN"
+    return "oneDNN" if _CHOSEN[dtype] else "torch's"
+
+
+def by_onednn(dtype: torch.dtype) -> bool:
+    if dtype not in _CHOSEN:
+        choose_library(dtype)
+    return _CHOSEN[dtype]
+
+
 def onednn_pays(dtype: torch.dtype) -> bool:
     """Whether oneDNN is faster here than torch's default library, found by trying for some milliseconds."""
     x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)

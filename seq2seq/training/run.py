@@ -12,6 +12,7 @@ import torch
 
 from seq2seq.bundle import Bundle, Card
 from seq2seq.errors import DivergedProblem, MachineProblem
+from seq2seq.kernels import training_kernels
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.training.averaging import LISTS, MovingAverage, Snapshots
@@ -34,6 +35,7 @@ def machine() -> dict[str, str]:
     """What the same run gives the same numbers on."""
     return {
         f"{MACHINE}torch": torch.__version__,
+        f"{MACHINE}kernels": "there" if training_kernels() else "none",
         f"{MACHINE}threads": str(torch.get_num_threads()),
         f"{MACHINE}processor": torch.backends.cpu.get_cpu_capability(),
         f"{MACHINE}GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -92,7 +94,7 @@ def fit(
         DivergedProblem: going back with a smaller learning rate did not help.
         Stopped: the process was asked to stop; the state is saved.
     """
-    module.prepare(options.precision, _on_cpu(options))
+    module.prepare(options.precision, on_cpu(options))
     run = _Run(module, data, lambda result: bundle.save(folder.bundle, card(result)), folder, options, averaging, screen, loggers)
     run.take_up()
     while True:
@@ -190,7 +192,8 @@ class _Run:
         }
 
 
-def _on_cpu(options: TrainerOptions) -> bool:
+def on_cpu(options: TrainerOptions) -> bool:
+    """Whether training is to run there."""
     return options.accelerator == "cpu" or not torch.accelerator.is_available()
 
 
@@ -204,7 +207,7 @@ def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], logge
         max_epochs=1,
         val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
-        precision="bf16-mixed" if options.precision == "bfloat16" and not _on_cpu(options) else "32-true",
+        precision="bf16-mixed" if options.precision == "bfloat16" and not on_cpu(options) else "32-true",
         accelerator=options.accelerator,
         devices=1,
         callbacks=callbacks,

@@ -17,6 +17,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.training import memory
 from seq2seq.training.folder import RunFolder
 from seq2seq.training.memory import fitted, free_memory, measured
+from seq2seq.training.options import TrainerOptions
 from tests.conftest import small_config
 
 
@@ -42,7 +43,7 @@ def test_more_memory_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Transformer(small_config())
     found = []
     for free in (2, 4, 8, 10_000):
-        monkeypatch.setattr(memory, "free_memory", lambda free=free: free << 20)
+        monkeypatch.setattr(memory, "free_memory", lambda on_cpu, free=free: free << 20)
         found.append(measured(BatchConfig("auto", per_update=5000), model, pairs(400), np.arange(400)))
     assert [b.accumulate for b in found] == sorted({b.accumulate for b in found}, reverse=True)
     assert found[-1] == BatchConfig(5000, 1, 5000)
@@ -50,7 +51,7 @@ def test_more_memory_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wider_model_keeps_more_of_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_memory", lambda: 16 << 20)
+    monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 16 << 20)
     narrow, wide = (
         measured(BatchConfig("auto"), Transformer(small_config(d_model=d)), pairs(400), np.arange(400)).accumulate
         for d in (16, 64)
@@ -65,13 +66,13 @@ def test_there_is_memory_here() -> None:
 def test_a_run_that_goes_on_keeps_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were they measured anew, a run would depend on what else runs when it is taken up again."""
     model, folder = Transformer(small_config()), RunFolder(tmp_path)
-    monkeypatch.setattr(memory, "free_memory", lambda: 8 << 20)
-    job = SimpleNamespace(batch=BatchConfig("auto", per_update=5000), resume="auto")
+    monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 8 << 20)
+    job = SimpleNamespace(batch=BatchConfig("auto", per_update=5000), resume="auto", trainer=TrainerOptions(accelerator="cpu"))
     first = _batch(job, folder, model, pairs(400))  # type: ignore[arg-type]
     assert first.accumulate > 1
     (tmp_path / "states" / "step-1").mkdir(parents=True)
     folder.identity.write_text(json.dumps({"run": {_ACCUMULATE: str(first.accumulate)}, "files": []}))
-    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 40)
+    monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 1 << 40)
     assert _batch(job, folder, model, pairs(400)) == first  # type: ignore[arg-type]
     job.resume = "restart"
     assert _batch(job, folder, model, pairs(400)).accumulate == 1  # type: ignore[arg-type]

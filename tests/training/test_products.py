@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from seq2seq.inference.products import prepared
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import products
-from seq2seq.training.products import Product, linear, quicken
+from seq2seq.training.products import Product, by_onednn, choose_library, linear, quicken
 from tests.conftest import ids, small_config
 
 
@@ -18,7 +19,7 @@ from tests.conftest import ids, small_config
 def test_layers_side_by_side_are_layers_one_by_one(
     dtype: torch.dtype, tolerance: float, relu: bool, by_onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "onednn_pays", lambda dtype: by_onednn)
+    monkeypatch.setattr(products, "_CHOSEN", {dtype: by_onednn})
     layers = [nn.Linear(12, width) for width in (6, 5)]
     x = torch.randn(3, 4, 12, requires_grad=True)
     expected = torch.cat([layer(x) for layer in layers], dim=-1)
@@ -57,11 +58,34 @@ def test_a_quickened_model_is_the_same_model(changes: dict[str, object]) -> None
         torch.testing.assert_close(fast.eval()(source, target), slow.eval()(source, target), rtol=1e-4, atol=1e-5)
 
 
-def test_finding_the_fastest_library_draws_nothing() -> None:
+def test_finding_the_fastest_library_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn in training depends on seed and step alone."""
-    products.onednn_pays.cache_clear()
+    monkeypatch.setattr(products, "_CHOSEN", {})
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
     linear(torch.ones(4, 4), torch.ones(4, 4))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_run_that_goes_on_keeps_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is the faster may be a matter of luck, and the two differ in the last bit."""
+    monkeypatch.setattr(products, "_CHOSEN", {})
+    for pays in (True, False):
+        monkeypatch.setattr(products, "onednn_pays", lambda dtype, pays=pays: pays)
+        first = choose_library(torch.float32)
+        monkeypatch.setattr(products, "onednn_pays", lambda dtype, pays=pays: not pays)
+        assert choose_library(torch.float32, first) == first
+        assert by_onednn(torch.float32) == pays
+
+
+def test_a_quickened_model_can_be_prepared() -> None:
+    model = Transformer(small_config())
+    source, target = ids(3, 6), ids(3, 5)
+    expected = model.eval()(source, target)
+    quicken(model, torch.float32)
+    with torch.inference_mode():
+        found = prepared(model)(source, target)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    quicken(model, torch.float32)
+    torch.testing.assert_close(model(source, target), expected, rtol=1e-4, atol=1e-5)
