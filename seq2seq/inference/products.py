@@ -102,12 +102,17 @@ def _seconds(maker: Maker, weight: Tensor, x: Tensor) -> float:
         product(x)
     except (RuntimeError, AttributeError, NotImplementedError):
         return float("inf")
-    tries = []
-    for _ in range(5):
+    return least_seconds(lambda: product(x), 5)
+
+
+def least_seconds(product: Callable[[], Tensor], tries: int) -> float:
+    """Of several tries."""
+    taken = []
+    for _ in range(tries):
         start = time.perf_counter()
-        product(x)
-        tries.append(time.perf_counter() - start)
-    return min(tries)
+        product()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 class Packed(nn.Module):

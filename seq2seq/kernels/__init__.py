@@ -102,7 +102,7 @@ def runs_kernels(*tensors: Any) -> bool:
 def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library in the cache, whose name knows the source, the compiler and the processor: a cache may be shared by several."""
     text = source.read_text(encoding="utf-8") + (_FOLDER / "vectors.h").read_text(encoding="utf-8")
-    made_from = (text, compiler, " ".join(flags), _processor())
+    made_from = (text, compiler, " ".join(flags), processor())
     path = cache_folder("kernels") / f"{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:32]}.so"
     if not path.is_file():
         with replacing_file(path) as temporary:
@@ -111,7 +111,7 @@ def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     return path
 
 
-def _processor() -> str:
+def processor() -> str:
     """What this processor can do, as Linux tells; elsewhere its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n")

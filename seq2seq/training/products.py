@@ -4,14 +4,19 @@ or bfloat16.
 What is put in here takes the place of `nn.Linear.forward`, which is its slow twin; parameters and their names stay.
 """
 
-import time
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seq2seq.atomic import write_text
+from seq2seq.folders import cache_folder
+from seq2seq.inference.products import least_seconds
+from seq2seq.kernels import processor
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.transformer import Transformer
@@ -103,8 +108,21 @@ _CHOSEN: dict[torch.dtype, bool] = {}
 def choose_library(dtype: torch.dtype, before: str | None = None) -> str:
     """The library that products of this process are made by, "oneDNN" or "torch's": the faster one, or that of `before`, because the two
     differ in the last bit and a run that goes on must not."""
-    _CHOSEN[dtype] = onednn_pays(dtype) if before is None else before == "oneDNN"
-    return "oneDNN" if _CHOSEN[dtype] else "torch's"
+    chosen = before or _found_once(dtype)
+    _CHOSEN[dtype] = chosen == "oneDNN"
+    return chosen
+
+
+def _found_once(dtype: torch.dtype) -> str:
+    """The faster library, remembered for this machine: where both are as fast, the same command would give other bits each time."""
+    known = "\n".join((processor(), torch.__version__, str(torch.get_num_threads()), str(dtype)))
+    path = cache_folder("products") / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.txt"
+    with suppress(OSError):
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "oneDNN" if onednn_pays(dtype) else "torch's")
+        return path.read_text(encoding="utf-8")
+    return "oneDNN" if onednn_pays(dtype) else "torch's"
 
 
 def by_onednn(dtype: torch.dtype) -> bool:
@@ -117,16 +135,7 @@ def onednn_pays(dtype: torch.dtype) -> bool:
     """Whether oneDNN is faster here than torch's default library, found by trying for some milliseconds."""
     x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
     try:
-        by_onednn = _seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""))
+        seconds = least_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""), 9)
     except (RuntimeError, AttributeError):
         return False
-    return by_onednn < _seconds(lambda: F.linear(x, weight))
-
-
-def _seconds(product: Callable[[], Tensor]) -> float:
-    tries = []
-    for _ in range(9):
-        start = time.perf_counter()
-        product()
-        tries.append(time.perf_counter() - start)
-    return min(tries)
+    return seconds < least_seconds(lambda: F.linear(x, weight), 9)
