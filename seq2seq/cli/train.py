@@ -226,7 +226,8 @@ def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "Token
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
-    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer))
+    passes = 2 if job.optimizer.r_drop else 1
+    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer), passes)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
 _ROWS = [_POINTER, _SIZE, _SIZE]
 _TASK = [_POINTER, _POINTER, *[_SIZE] * 6, _POINTER, *_ROWS * 3]
 _DROPOUT = [_POINTER, _POINTER, _POINTER, _SIZE, _BITS, _BITS, ctypes.c_double, _SIZE]
+_AGREEMENT = [_POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER, _SIZE]
 _DECODING: dict[str, list[Any]] = {
     "attend_to_past": [_POINTER, _POINTER, *_KEPT, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
     "attend_to_source": [_POINTER, *_KEPT, _POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 6],
@@ -55,6 +56,8 @@ _DECODING: dict[str, list[Any]] = {
     "best": [_POINTER] * 5 + [_SIZE] * 4,
 }
 _TRAINING: dict[str, list[Any]] = {
+    "agreement_of_bfloat16_rows": _AGREEMENT,
+    "agreement_of_rows": _AGREEMENT,
     "attend_within": [*_TASK, _POINTER, _POINTER],
     "attend_within_backward": [*_TASK, _POINTER, *_ROWS, *[_POINTER] * 3],
     "dropout": _DROPOUT,

@@ -1,6 +1,6 @@
 /* What training does to numbers between its products, where a library goes over them once for every small thing. First attention of
    whole sentences and its gradient: sentences lie end to end, without padding, and each attends within itself or to one source; the slow
-   twin is `as_padded` in seq2seq/model/segments.py. Then the exponentials of logits; the slow twin is in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
+   twin is `as_padded` in seq2seq/model/segments.py. Then the exponentials of logits, and what R-Drop makes of them; the slow twins are in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
 
    Letters of shapes are those of symbols.py. Rows of queries, keys and values are D numbers for each head, with strides in elements. */
 
@@ -274,6 +274,49 @@ void exponentials_of_bfloat16_rows(uint16_t *logits, size R, size V, float *grea
     }
 }
 
+INLINE float as_is(float x) { return x; }
+
+/* R-Drop: logits (2, R, V) of the same R rows under two dropouts, p and q after softmax. In the place of the logits comes the gradient of their
+   negative log-likelihood and `weight` times KL(p, q) + KL(q, p), but for what the targets add; log sum exp of each row (2, R), and the
+   divergence of each pair (R). */
+#define AGREEMENT(name, kind, read, write)                                                                                   \
+    void name(kind *logits, size R, size V, double weight, float *normalizers, float *divergences, size threads) {           \
+        float w = (float)weight;                                                                                             \
+        _Pragma("omp parallel for num_threads(threads)")                                                                     \
+        for (size r = 0; r < R; r++) {                                                                                       \
+            kind *first = logits + r * V, *second = first + R * V;                                                           \
+            float most = -INFINITY, most2 = -INFINITY, total = 0.0f, total2 = 0.0f, sum = 0.0f, sum2 = 0.0f;                 \
+            _Pragma("omp simd reduction(max : most, most2)")                                                                 \
+            for (size v = 0; v < V; v++) {                                                                                   \
+                most = read(first[v]) > most ? read(first[v]) : most;                                                        \
+                most2 = read(second[v]) > most2 ? read(second[v]) : most2;                                                   \
+            }                                                                                                                \
+            _Pragma("omp simd reduction(+ : total, total2, sum, sum2)")                                                      \
+            for (size v = 0; v < V; v++) {                                                                                   \
+                float x = read(first[v]), y = read(second[v]), p = exponential(x - most), q = exponential(y - most2);        \
+                total += p;                                                                                                  \
+                total2 += q;                                                                                                 \
+                sum += p * (x - y);                                                                                          \
+                sum2 += q * (x - y);                                                                                         \
+            }                                                                                                                \
+            float normalizer = most + logf(total), normalizer2 = most2 + logf(total2), apart = normalizer - normalizer2;     \
+            float by_p = sum / total - apart, by_q = apart - sum2 / total2, share = 1.0f / total, share2 = 1.0f / total2;    \
+            _Pragma("omp simd")                                                                                              \
+            for (size v = 0; v < V; v++) {                                                                                   \
+                float x = read(first[v]), y = read(second[v]), log_ratio = x - y - apart;                                    \
+                float p = exponential(x - most) * share, q = exponential(y - most2) * share2;                                \
+                first[v] = write(p + w * (p * (log_ratio - by_p + 1.0f) - q));                                               \
+                second[v] = write(q + w * (q * (1.0f - log_ratio - by_q) - p));                                              \
+            }                                                                                                                \
+            normalizers[r] = normalizer;                                                                                     \
+            normalizers[R + r] = normalizer2;                                                                                \
+            divergences[r] = by_p + by_q;                                                                                    \
+        }                                                                                                                    \
+    }
+
+AGREEMENT(agreement_of_rows, float, as_is, as_is)
+AGREEMENT(agreement_of_bfloat16_rows, uint16_t, from_bfloat16, to_bfloat16)
+
 /* 32 random bits for each place: lowbias32 (C. Wellons), twice, with half of the seed each time. */
 INLINE uint32_t bits_of(uint32_t place, uint32_t first, uint32_t second) {
     uint32_t x = place ^ first;
@@ -284,8 +327,6 @@ INLINE uint32_t bits_of(uint32_t place, uint32_t first, uint32_t second) {
     x = (x ^ x >> 15) * 0x846ca68b;
     return x ^ x >> 16;
 }
-
-INLINE float as_is(float x) { return x; }
 
 /* out = base + (x times `scale`, or 0 at about dropped / 2^32 of the places); base may be missing. What is dropped depends on seed and
    place alone, so that the gradient is this function of the gradient. */

@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing (section 5.4; Szegedy et al., 2016), twice: as its formula, and fast."""
+"""Cross-entropy with label smoothing (section 5.4; Szegedy et al., 2016) and R-Drop (Liang et al., 2021), twice: as formulas, and fast."""
 
 from typing import Any
 
@@ -20,8 +20,14 @@ def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) ->
     return -((1 - smoothing) * wanted + smoothing * log_probs.mean(dim=-1)).sum()
 
 
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p, q) + KL(q, p) of the distributions of two sets of logits (N, V), summed over rows, in nats."""
+    log_p, log_q = logits.log_softmax(dim=-1), others.log_softmax(dim=-1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
+
+
 class ProjectedCrossEntropy(torch.autograd.Function):
-    """The same of logits = features · weight^T, without the logits ever being whole.
+    """Of logits = features · weight^T, without the logits ever being whole.
 
     The gradient of the loss by a row of logits is softmax - q, which is at hand while the row is; so forward computes
     the gradients too, a chunk of rows at a time, and backward only scales them. A chunk's logits are gone over as seldom
@@ -31,46 +37,54 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype
+        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, r_drop: float, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """features (N, E), weight (V, E), targets (N) -> the smoothed loss and, without gradient, the plain negative
-        log-likelihood; both sums in nats. Products are made in `dtype`."""
+        """features (P, N, E) of P passes, weight (V, E), targets (N) -> the loss and, without gradient, the plain negative
+        log-likelihood; both in nats, sums over targets and means over passes. Products are made in `dtype`."""
         with torch.autocast(features.device.type, enabled=False):
-            nll = features.new_zeros((), dtype=torch.float32)
+            loss, nll = features.new_zeros(2, dtype=torch.float32)
             wide, narrow_weight = features.float(), weight.to(dtype)
-            gradients = any(ctx.needs_input_grad[:2])
+            gradients, passes = any(ctx.needs_input_grad[:2]), len(features)
             by_features, by_weight = torch.empty_like(wide), torch.zeros_like(weight, dtype=torch.float32)
-            for start in range(0, wide.size(0), CHUNK):
-                chunk = slice(start, start + CHUNK)
-                rows, wanted = wide[chunk], targets[chunk, None]
+            for start in range(0, wide.size(1), CHUNK // passes):
+                chunk = slice(start, start + CHUNK // passes)
+                rows, wanted = wide[:, chunk].flatten(0, 1), targets[chunk].repeat(passes)[:, None]
                 logits = linear(rows.to(dtype), narrow_weight)
-                wanted_logits = logits.gather(1, wanted).float()
-                exponentials, greatest, total = exponentials_of_rows(logits)
-                nll += (total.log() + greatest - wanted_logits).sum()
+                nll -= logits.gather(1, wanted).float().sum()
+                if passes == 1:
+                    by_logits, greatest, total = exponentials_of_rows(logits)
+                    nll += (total.log() + greatest).sum()
+                    shares = rows / total
+                else:
+                    by_logits, normalizers, divergences = agreement_of_rows(logits, r_drop / 2)
+                    nll += normalizers.sum()
+                    loss += r_drop / 2 * divergences.sum()
+                    total, shares = normalizers.new_ones(()), rows
                 if gradients:
-                    by_features[chunk] = linear(exponentials, narrow_weight.T) / total
+                    by_features[:, chunk] = (linear(by_logits, narrow_weight.T) / total).view(passes, -1, wide.size(2))
                     if dtype == torch.float32:
-                        by_weight.addmm_(exponentials.T, rows / total)
+                        by_weight.addmm_(by_logits.T, shares)
                     else:
-                        by_weight += exponentials.T @ (rows / total).to(dtype)
+                        by_weight += by_logits.T @ shares.to(dtype)
             # What is left of softmax - q: minus (1 - smoothing) at the target, minus smoothing / V everywhere.
             weight_sum, share = weight.float().sum(dim=0), smoothing / weight.size(0)
-            loss = nll.clone()
+            loss += nll
             if smoothing:
                 target_logits = torch.linalg.vecdot(wide, weight[targets].float()).sum()
                 loss += smoothing * target_logits - share * (wide @ weight_sum).sum()
             if gradients:
                 by_features -= (1 - smoothing) * weight[targets] + share * weight_sum
-                by_weight.index_add_(0, targets, wide, alpha=smoothing - 1)
-                by_weight -= share * wide.sum(dim=0)
-        ctx.save_for_backward(by_features.to(features.dtype), by_weight.to(weight.dtype))
+                by_weight.index_add_(0, targets, wide.sum(dim=0), alpha=smoothing - 1)
+                by_weight -= share * wide.sum(dim=(0, 1))
+        ctx.save_for_backward((by_features / passes).to(features.dtype), (by_weight / passes).to(weight.dtype))
+        loss, nll = loss / passes, nll / passes
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_features, by_weight = ctx.saved_tensors
-        return by_features * gradients[0], by_weight * gradients[0], None, None, None
+        return by_features * gradients[0], by_weight * gradients[0], None, None, None, None
 
 
 def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,9 +101,36 @@ def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return logits, greatest, total
 
 
+def agreement_of_rows(logits: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """logits (2 N, V) of N rows under two dropouts, which are written over -> what R-Drop with this weight makes of them.
+
+    Returns:
+        The gradient by the logits of their log sum exp and `weight` times the divergence, (2 N, V); log sum exp (2 N) and divergences (N)
+        in float32.
+    """
+    pairs = len(logits) // 2
+    library = training_kernels() if logits.device.type == "cpu" and logits.is_contiguous() else None
+    if library is None:
+        log_p, log_q = logits.float().view(2, pairs, -1).log_softmax(dim=-1)
+        p, q, log_ratio = log_p.exp(), log_q.exp(), log_p - log_q
+        by_p, by_q = (p * log_ratio).sum(dim=-1, keepdim=True), -(q * log_ratio).sum(dim=-1, keepdim=True)
+        gradient = torch.cat((p + weight * (p * (log_ratio - by_p + 1) - q), q + weight * (q * (1 - log_ratio - by_q) - p)))
+        return gradient.to(logits.dtype), logits.float().logsumexp(dim=-1), (by_p + by_q).squeeze(1)
+    kernel = library.agreement_of_rows if logits.dtype == torch.float32 else library.agreement_of_bfloat16_rows
+    normalizers, divergences = (logits.new_empty(size, dtype=torch.float32) for size in (2 * pairs, pairs))
+    pointers = normalizers.data_ptr(), divergences.data_ptr()
+    kernel(logits.data_ptr(), pairs, logits.size(1), weight, *pointers, torch.get_num_threads())
+    return logits, normalizers, divergences
+
+
 def projected_cross_entropy(
-    features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, dtype: torch.dtype = torch.float32
+    features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, r_drop: float = 0.0, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """See `ProjectedCrossEntropy`: the smoothed loss, and the plain negative log-likelihood for perplexity."""
-    loss, nll = ProjectedCrossEntropy.apply(features, weight, targets, smoothing, dtype)  # type: ignore[no-untyped-call]
+    """`smoothed_cross_entropy` of features (N, E) times weight (V, E), and the plain negative log-likelihood for perplexity; both sums in nats.
+
+    With R-Drop features are (2 N, E), those of the same positions under two dropouts one below the other: the loss is the mean of both, and
+    `r_drop` / 4 times their `divergence` (half of the paper's sum, so that it is as large as without).
+    """
+    by_pass = features.view(2 if r_drop else 1, -1, features.size(1))
+    loss, nll = ProjectedCrossEntropy.apply(by_pass, weight, targets, smoothing, r_drop, dtype)  # type: ignore[no-untyped-call]
     return loss, nll

@@ -44,11 +44,14 @@ def fitted(config: BatchConfig, bytes_a_token: float, free: float) -> BatchConfi
     return replace(config, max_tokens=math.ceil(config.per_update / accumulate), accumulate=accumulate)
 
 
-def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices, on_cpu: bool = True) -> BatchConfig:
+def measured(
+    config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices, on_cpu: bool = True, passes: int = 1
+) -> BatchConfig:
     """`fitted` to this machine, as a trial of some of the longest pairs shows.
 
     Args:
         fitting: the pairs that the model can hold.
+        passes: how often each pair is read at the same time.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)[fitting]
@@ -70,7 +73,7 @@ def measured(config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting
         features = model.train().features(batch.source, batch.target_input)[real]
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
     del loss
-    return fitted(config, sum(kept.values()) / tokens, _PART * (free_memory(on_cpu) - _A_WEIGHT * parameters))
+    return fitted(config, passes * sum(kept.values()) / tokens, _PART * (free_memory(on_cpu) - _A_WEIGHT * parameters))
 
 
 def free_memory(on_cpu: bool = True) -> int:

@@ -164,11 +164,15 @@ class TranslationModule(lightning.LightningModule):
             )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Smoothed loss and plain negative log-likelihood, summed over the target tokens; padding is never projected."""
+        """The loss and the plain negative log-likelihood, summed over the target tokens; padding is never projected."""
+        r_drop = self._optimizer.r_drop if self.training else 0.0
         real, ids = batch.target_output != PAD, (batch.source, batch.target_input)
+        targets = batch.target_output[real]
+        if r_drop:
+            real, ids = real.repeat(2, 1), (batch.source.repeat(2, 1), batch.target_input.repeat(2, 1))
         features = self.model.joined_features(*ids) if self._on_cpu else self.model.features(*ids)[real]
         smoothing = self._optimizer.label_smoothing
-        return projected_cross_entropy(features, self.model.output.weight, batch.target_output[real], smoothing, self._products)
+        return projected_cross_entropy(features, self.model.output.weight, targets, smoothing, r_drop, self._products)
 
     def configure_optimizers(self) -> Any:
         options = self._optimizer

@@ -21,6 +21,8 @@ class Optimizer:
     """Gradients longer than this are shortened to it; 0: never."""
     label_smoothing: float = 0.1
     """Section 5.4."""
+    r_drop: float = 0.0
+    """Above 0, each pair is read twice under two dropouts, and by so much the two are to agree (R-Drop; Liang et al., 2021: 5). Twice the work."""
 
     def __post_init__(self) -> None:
         require(
@@ -29,6 +31,7 @@ class Optimizer:
             (self.weight_decay >= 0, "weight_decay must not be negative"),
             (self.clip_norm >= 0, "clip_norm must not be negative"),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}, it must be at least 0 and below 1"),
+            (self.r_drop >= 0, "r_drop must not be negative"),
         )
 
 

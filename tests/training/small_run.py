@@ -42,6 +42,7 @@ class Run:
         accumulate: int = 1,
         sampling: float = 0.0,
         weights: Any = None,
+        r_drop: float = 0.0,
     ) -> None:
         pairs = counting_pairs(300)
         tokens = TokenPairs(
@@ -66,7 +67,7 @@ class Run:
         text = ValidationText([s for s, _ in held], [t for _, t in held], "13a")
         self.module = TranslationModule(
             self.model,
-            Optimizer(clip_norm=1.0),
+            Optimizer(clip_norm=1.0, r_drop=r_drop),
             InverseSquareRoot(0.01, 20),
             options.max_steps,
             Translator(bundle, BeamSearch(2)),

@@ -17,7 +17,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.training import memory
 from seq2seq.training.folder import RunFolder
 from seq2seq.training.memory import fitted, free_memory, measured
-from seq2seq.training.options import TrainerOptions
+from seq2seq.training.options import Optimizer, TrainerOptions
 from tests.conftest import small_config
 
 
@@ -67,7 +67,12 @@ def test_a_run_that_goes_on_keeps_its_batches(tmp_path: Path, monkeypatch: pytes
     """Were they measured anew, a run would depend on what else runs when it is taken up again."""
     model, folder = Transformer(small_config()), RunFolder(tmp_path)
     monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 8 << 20)
-    job = SimpleNamespace(batch=BatchConfig("auto", per_update=5000), resume="auto", trainer=TrainerOptions(accelerator="cpu"))
+    job = SimpleNamespace(
+        batch=BatchConfig("auto", per_update=5000),
+        resume="auto",
+        trainer=TrainerOptions(accelerator="cpu"),
+        optimizer=Optimizer(),
+    )
     first = _batch(job, folder, model, pairs(400))  # type: ignore[arg-type]
     assert first.accumulate > 1
     (tmp_path / "states" / "step-1").mkdir(parents=True)
