@@ -56,7 +56,8 @@ class Cldr:
 
         made = self._examples(_locale(self.source), _locale(self.target))
         origin = f"made from the Unicode CLDR as in Babel {babel.__version__}, seed {self.seed}"
-        return make_corpus((self.source, self.target), {split: made[split] for split in splits}, origin, "Unicode License v3")
+        wanted, settings = {split: made[split] for split in splits}, dict.fromkeys(splits, f"{self}, {origin}")
+        return make_corpus((self.source, self.target), wanted, origin, "Unicode License v3", settings=settings)
 
     def _examples(self, source: "Locale", target: "Locale") -> dict[str, list[Pair]]:
         """All splits at once. No source and no target text occurs twice, so none of validation or test is in training.

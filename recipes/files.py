@@ -55,19 +55,19 @@ class Files:
         # A test set is only missed where it is asked for by itself.
         wanted = [split for split in splits if not (split == "test" and len(splits) > 1 and self.test is None)]
         paths = {split: self._paths(split) for split in wanted}
-        files = [record_file(file) for split in wanted for path in paths[split] for file in self._files(path)]
-        weights = self._weights(paths["train"]) if "train" in wanted else None
+        files = {split: [record_file(file) for path in paths[split] for file in self._files(path)] for split in wanted}
+        weights = self._weights(paths["train"]) if "train" in wanted and (self.weights or self.temperature > 1) else None
         pairs = {split: chain.from_iterable(self._pairs(path) for path in paths[split]) for split in wanted}
         drop = self.bad_utf8 == "drop"
-        return make_corpus((self.source, self.target), pairs, "files of the user", self.licence, files, weights, drop)
+        settings = {split: repr((self.weights, self.temperature, [path.suffixes for path in paths[split]])) for split in wanted}
+        return make_corpus((self.source, self.target), pairs, "files of the user", self.licence, files, weights, drop, settings)
 
-    def _weights(self, paths: Sequence[Path]) -> Iterator[float] | None:
-        """The weight of each pair, if they are not all taken alike."""
-        if self.weights is None and self.temperature == 1:
-            return None
+    def _weights(self, paths: Sequence[Path]) -> Iterator[float]:
+        """The weight of each pair; nothing is read before the first is wanted."""
         sizes = [scan(self._files(path)[0]).lines for path in paths]
         weights = self.weights or [(max(sizes) / max(size, 1)) ** (1 - 1 / self.temperature) for size in sizes]
-        return chain.from_iterable(repeat(weight, size) for weight, size in zip(weights, sizes, strict=True))
+        for weight, size in zip(weights, sizes, strict=True):
+            yield from repeat(weight, size)
 
     def _paths(self, split: str) -> list[Path]:
         given: Paths = getattr(self, split)

@@ -1,13 +1,12 @@
 """Any data set of the Hugging Face hub with a `translation` column or two text columns; also a local copy of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.download import is_offline
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
-from seq2seq.data.recipe import Corpus, PairCleaner, Provenance
+from seq2seq.data.recipe import Corpus, MaybePair, make_corpus
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from seq2seq.folders import cache_folder
 
@@ -76,17 +75,16 @@ def hub_corpus(
             f"the data set '{name}' cannot be loaded so: {error}",
             "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test",
         ) from None
-    cleaned, notes, dropped = {}, [], {}
-    for split, data in loaded.items():
-        pairs = _two_columns(data, languages, columns, name)
-        clean = PairCleaner()
-        # Not out of the cache of `datasets`: the cleaner counts what it drops.
-        cleaned[split] = pairs.map(partial(_cleaned, clean), batched=True, load_from_cache_file=False)
-        notes += clean.notes(split)
-        dropped[split] = clean.dropped
+    columns_of = {split: _two_columns(data, languages, columns, name) for split, data in loaded.items()}
+    pairs = {split: _pairs(data) for split, data in columns_of.items()}
+    known = {split: str(data._fingerprint) for split, data in columns_of.items()}
     origin = f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip()
-    provenance = Provenance(origin, licence, (), tuple(notes), dropped)
-    return Corpus(datasets.DatasetDict(cleaned), *languages, provenance)
+    return make_corpus(languages, pairs, origin, licence, settings=known)
+
+
+def _pairs(data: "Dataset") -> Iterator[MaybePair]:
+    for block in data.iter(batch_size=10_000):
+        yield from zip(block["source"], block["target"], strict=True)
 
 
 def folder_or_hub(
@@ -130,8 +128,3 @@ def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str
             )
         found.append(column)
     return flat.select_columns(found).rename_columns(dict(zip(found, ("source", "target"), strict=True)))
-
-
-def _cleaned(clean: PairCleaner, batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    kept = list(clean(zip(batch["source"], batch["target"], strict=True)))
-    return {"source": [source for source, _ in kept], "target": [target for _, target in kept]}

@@ -50,10 +50,10 @@ class Tatoeba:
                 "delete the file to download it again",
             )
         drawn = draw_splits(list(zip(*sides, strict=True)), self.held_out)
-        wanted = {split: drawn[split] for split in splits}
-        return make_corpus(
-            (self.source, self.target), wanted, f"Tatoeba through OPUS, {archive.name}", _LICENCE, [record_file(archive)]
-        )
+        wanted, files = {split: drawn[split] for split in splits}, {split: [record_file(archive)] for split in splits}
+        origin = f"Tatoeba through OPUS, {archive.name}"
+        settings = dict.fromkeys(splits, f"held out: {self.held_out}")
+        return make_corpus((self.source, self.target), wanted, origin, _LICENCE, files, settings=settings)
 
 
 def _member(archive: Path, language: str) -> list[str]:

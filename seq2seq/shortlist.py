@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seq2seq.data.batch import TokenPairs, TokenRows
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.symbols import EOS, PAD, UNK
 
 Array = npt.NDArray[Any]

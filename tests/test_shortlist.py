@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from seq2seq.bundle import Bundle, BundleConfig
-from seq2seq.data.batch import TokenPairs, TokenRows
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.errors import BundleProblem, ConfigProblem

@@ -56,8 +56,7 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     findings = [Finding(note, "mend the files; what is dropped is dropped as a pair") for note in corpus.provenance.notes]
     findings += pair_findings(corpus)
 
-    train = corpus.splits["train"]
-    tokenizer = Tokenizer.for_corpus(job.tokenizer, train["source"], train["target"])
+    tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
     if max(sizes) < job.tokenizer.vocab_size:
         said = f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"

@@ -23,9 +23,9 @@ from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from seq2seq.data.batch import TokenPairs
     from seq2seq.data.recipe import Corpus
     from seq2seq.data.tokenizer import Tokenizer
+    from seq2seq.data.tokens import TokenPairs
     from seq2seq.model.transformer import Transformer
     from seq2seq.training.module import Validation
 
@@ -115,8 +115,7 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)
 
-    train = corpus.splits["train"]
-    tokenizer = Tokenizer.for_corpus(job.tokenizer, train["source"], train["target"])
+    tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
     fewer = [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
     said = f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
@@ -134,8 +133,9 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
 
     # What is imported here takes seconds; most that could be refused before has been.
     from seq2seq.bundle import Bundle, BundleConfig, Card
+    from seq2seq.data.tokens import tokenise
     from seq2seq.shortlist import learn_shortlist
-    from seq2seq.training.data import DrawnPairs, TranslationData, tokenise, weights_of
+    from seq2seq.training.data import DrawnPairs, TranslationData, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
     from seq2seq.training.products import choose_library, dtype_of
     from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
@@ -262,3 +262,7 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
         f"seq2seq-translate bundle={folder.bundle} < in.txt > out.txt",
     ]
     summary(console, rows, commands)
+
+
+if __name__ == "__main__":
+    main()

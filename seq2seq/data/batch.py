@@ -1,10 +1,7 @@
-"""A batch of sentence pairs as padded token ids, and the pairs it is made from."""
+"""A batch of sentence pairs as padded token ids."""
 
-import hashlib
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -12,10 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seq2seq.folders import cache_folder
 from seq2seq.symbols import BOS, PAD
 
-Ids = npt.NDArray[np.int32]
 Row = Sequence[int] | npt.NDArray[Any]
 
 
@@ -57,69 +52,6 @@ class Batch:
             target_input=self.target_input.to(device, **options),
             target_output=self.target_output.to(device, **options),
         )
-
-
-class TokenRows:
-    """Many rows of token ids in one flat array, two bytes an id where the vocabulary allows. A long one lies in a file without a name,
-    of which the system holds in memory what it likes."""
-
-    def __init__(self, rows: Iterable[Sequence[int]], vocab_size: int = 1 << 31) -> None:
-        kind, dtype = ("H", np.uint16) if vocab_size <= 1 << 16 else ("i", np.int32)
-        flat, lengths = array(kind), array("i")
-        file: Any = None
-        for row in rows:
-            flat.extend(row)
-            lengths.append(len(row))
-            if len(flat) >= _IN_MEMORY:
-                file = file or _nameless_file()
-                flat.tofile(file)
-                flat = array(kind)
-        if file is not None:
-            flat.tofile(file)
-            file.flush()
-        self.ids: npt.NDArray[Any] = np.frombuffer(flat, dtype) if file is None else np.memmap(file, dtype, mode="r")
-        self.lengths: Ids = np.frombuffer(lengths, dtype=np.int32)
-        self._ends = np.cumsum(self.lengths, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, row: int) -> npt.NDArray[Any]:
-        end = self._ends[row]
-        return self.ids[end - self.lengths[row] : end]
-
-
-_IN_MEMORY = 1 << 25
-"""Ids."""
-
-
-def _nameless_file() -> Any:
-    folder = cache_folder("corpora")
-    folder.mkdir(parents=True, exist_ok=True)
-    return TemporaryFile(dir=folder)
-
-
-@dataclass(frozen=True)
-class TokenPairs:
-    """A tokenised parallel corpus; each row ends with EOS."""
-
-    source: TokenRows
-    target: TokenRows
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def sha256(self) -> str:
-        """Of all ids and lengths."""
-        digest = hashlib.sha256()
-        for side in (self.source, self.target):
-            digest.update(side.lengths.data)
-            digest.update(side.ids.data)
-        return digest.hexdigest()
-
-    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
-        """The given pairs as a batch."""
-        return make_batch([self.source[row] for row in rows], [self.target[row] for row in rows])
 
 
 def make_batch(sources: Sequence[Row], targets: Sequence[Row]) -> Batch:

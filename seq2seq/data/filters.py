@@ -1,19 +1,23 @@
 """Which pairs are left out of training. Every filter is off until it is asked for, and counts what it takes."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import name, normalize
 
 import numpy as np
+import numpy.typing as npt
 
-from seq2seq.data.recipe import Corpus, Pair
+from seq2seq.data.recipe import MANY, Corpus, Pair
 from seq2seq.errors import DataProblem
-from seq2seq.schema import require
+from seq2seq.folders import digest_of, remembered
+from seq2seq.schema import plain, require
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -106,10 +110,6 @@ def fits(text: str, usual: frozenset[str]) -> bool:
     return not found or found in usual
 
 
-_CHECKED = 1_000_000
-"""Pairs of which it is looked for leaks without being asked; seq2seq-doctor looks at all."""
-
-
 class _Before:
     """Whether a pair has been seen, by 8 bytes of its hash."""
 
@@ -142,28 +142,50 @@ def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tupl
                 f"look whether the files belong together, or allow it: filters.max_drop={min(1, round(share + 0.01, 2)):g}",
             )
     data = corpus.splits["train"]
+    known = digest_of(_VERSION, corpus.key("train"), plain(filters), sorted(held_out))
+
+    def write(folder: Path) -> None:
+        keep, remarks = _judged(data, filters, held_out)
+        np.save(folder / _KEEP, keep)
+        (folder / _REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
+
+    if len(data) < MANY:
+        keep, remarks = _judged(data, filters, held_out)
+    else:
+        folder = remembered("filters", known, write)
+        keep, remarks = np.load(folder / _KEEP), json.loads((folder / _REMARKS).read_text(encoding="utf-8"))
+    if not keep.any():
+        raise DataProblem("the filters leave no pair to train on", f"loosen them: {'; '.join(remarks)}")
+    if not keep.all():
+        corpus.splits["train"] = data.select(np.flatnonzero(keep), keep_in_memory=True)
+        corpus.keys["train"] = known
+    return corpus, remarks
+
+
+_KEEP, _REMARKS = "keep.npy", "remarks.json"
+_VERSION = 1
+"""To be raised when a filter judges otherwise."""
+
+
+def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """Which pairs stay, and what to say of the others."""
     judges = filters.judges(data, held_out)
     taken: Counter[str] = Counter()
     leaks = 0
     keep = np.ones(len(data), dtype=bool)
-    if judges or len(data) <= _CHECKED:
-        for i, (source, target) in enumerate(_pairs(data)):
-            reason = next((said for said, judge in judges.items() if judge(source, target)), None)
-            if reason is not None:
-                keep[i] = False
-                taken[reason] += 1
-            elif key(source) in held_out:
-                leaks += 1
+    for i, (source, target) in enumerate(_pairs(data)):
+        reason = next((said for said, judge in judges.items() if judge(source, target)), None)
+        if reason is not None:
+            keep[i] = False
+            taken[reason] += 1
+        elif key(source) in held_out:
+            leaks += 1
     remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
     if leaks:
         remarks.append(
             f"train: {leaks:,} sources are sources of validation or test, too, so its scores flatter; filters.decontaminate=true leaves them out"
         )
-    if not keep.any():
-        raise DataProblem("the filters leave no pair to train on", f"loosen them: {'; '.join(remarks)}")
-    if not keep.all():
-        corpus.splits["train"] = data.select(np.flatnonzero(keep), keep_in_memory=True)
-    return corpus, remarks
+    return keep, remarks
 
 
 def _pairs(data: "Dataset") -> Iterable[Pair]:

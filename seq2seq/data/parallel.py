@@ -111,7 +111,8 @@ def parallel_corpus(languages: tuple[str, str], stems: Mapping[str, str], find: 
     """
     sides = {split: [find(stem, language) for language in languages] for split, stem in stems.items()}
     pairs = {split: parallel_pairs(source, target) for split, (source, target) in sides.items()}
-    return make_corpus(languages, pairs, origin, licence, (record_file(file) for files in sides.values() for file in files))
+    files = {split: [record_file(file) for file in both] for split, both in sides.items()}
+    return make_corpus(languages, pairs, origin, licence, files)
 
 
 def in_folder(folder: Path, otherwise: Find | None = None) -> Find:

@@ -1,15 +1,17 @@
 """What a recipe is: a few settings that know how to produce a parallel corpus and to say where it comes from."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice, repeat
-from tempfile import mkstemp
+from itertools import chain, islice, repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seq2seq.data.text import is_blank
 from seq2seq.errors import DataProblem
-from seq2seq.folders import cache_folder
+from seq2seq.folders import cache_folder, digest_of, remembered
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -57,6 +59,17 @@ class Corpus:
     source: str
     target: str
     provenance: Provenance
+    keys: dict[str, str] = field(default_factory=dict)
+    """By split, what tells its pairs from others, where that is known without reading them."""
+
+    def key(self, split: str) -> str:
+        """What tells the pairs of a split from others."""
+        if split not in self.keys:
+            digest = hashlib.sha256()
+            for block in self.splits[split].select_columns(["source", "target"]).iter(batch_size=10_000):
+                digest.update(json.dumps(block).encode())
+            self.keys[split] = digest.hexdigest()
+        return self.keys[split]
 
 
 class Recipe(Protocol):
@@ -117,73 +130,103 @@ class PairCleaner:
         return tuple(text for count, text in said if count)
 
 
+MANY = 200_000
+"""Pairs from which on a split lies in files of the cache, of which memory holds what is being read."""
+
+
 def make_corpus(
     languages: tuple[str, str],
     splits: Mapping[str, Iterable[MaybePair]],
     origin: str,
     licence: str,
-    files: Iterable[FileRecord] = (),
+    files: Mapping[str, Sequence[FileRecord]] | None = None,
     weights: Iterable[float] | None = None,
     drop_damaged: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Corpus:
-    """A corpus from pairs by split, cleaned, with notes on what that dropped.
+    """A corpus from pairs by split, cleaned, with notes on what that dropped. A large split is read once, and found in the cache the next time.
 
     Args:
+        files: by split, what it is read from.
         weights: for each training pair in turn, how often an epoch takes it.
         drop_damaged: leave out pairs with U+FFFD.
+        settings: by split, all that its pairs depend on beside files and languages.
 
     Raises:
         DataProblem: a split has not one pair.
     """
     import datasets
 
-    made: dict[str, datasets.Dataset] = {}
+    files, settings = files or {}, settings or {}
+    made: dict[str, Dataset] = {}
+    keys: dict[str, str] = {}
     notes: list[str] = []
     dropped: dict[str, int] = {}
     for name, pairs in splits.items():
-        clean = PairCleaner(drop_damaged)
         weigh = name == "train" and weights is not None
         columns = ("source", "target", "weight") if weigh else ("source", "target")
-        made[name] = dataset_of(clean.weighted(pairs, weights if weigh and weights is not None else repeat(1.0)), columns)
+        clean = PairCleaner(drop_damaged)
+        rows = clean.weighted(pairs, weights if weigh and weights is not None else repeat(1.0))
+        of_files = [record.sha256 for record in files.get(name, ())]
+        if of_files or name in settings:
+            keys[name] = digest_of(_VERSION, name, languages, columns, drop_damaged, settings.get(name), of_files)
+        made[name], noted = _kept(keys.get(name), rows, columns, lambda: (clean.dropped, clean.notes(name)))  # noqa: B023
         if not len(made[name]):
             raise DataProblem(f"{name} holds no pair of sentences", "check the paths and languages of the recipe")
-        notes += clean.notes(name)
-        dropped[name] = clean.dropped
-    return Corpus(datasets.DatasetDict(made), *languages, Provenance(origin, licence, tuple(files), tuple(notes), dropped))
+        dropped[name] = noted[0]
+        notes += noted[1]
+    records = tuple(dict.fromkeys(record for of_split in files.values() for record in of_split))
+    return Corpus(datasets.DatasetDict(made), *languages, Provenance(origin, licence, records, tuple(notes), dropped), keys)
 
 
-_IN_MEMORY = 200_000
+Noted = tuple[int, Sequence[str]]
+"""Pairs dropped, and what to say of that and other changes."""
 _BLOCK = 10_000
+_VERSION = 1
+"""To be raised when other pairs are made of the same files."""
 
 
-def dataset_of(rows: Iterable[tuple[Any, ...]], columns: Sequence[str]) -> "Dataset":
-    """A data set of the first columns of `rows`: a short one in memory, a long one on disk, of which memory holds what is being read."""
+def _kept(
+    key: str | None, rows: Iterator[tuple[Any, ...]], columns: Sequence[str], note: Callable[[], Noted]
+) -> "tuple[Dataset, Noted]":
+    """A data set of the first columns of `rows`, and what is noted when all are read: a short one in memory; a long one from the cache if it
+    is there, else into it."""
     import datasets
     from datasets.arrow_writer import ArrowWriter
 
-    rows = iter(rows)
-
-    def block(size: int) -> dict[str, list[Any]]:
-        taken = list(islice(rows, size))
-        return {column: [row[i] for row in taken] for i, column in enumerate(columns)}
-
-    first = block(_IN_MEMORY)
+    if key and (folder := cache_folder("corpora") / key).is_dir():
+        return _of(folder)
+    first = list(islice(rows, MANY))
     types = {column: datasets.Value("float32" if column == "weight" else "string") for column in columns}
     features = datasets.Features(types)
-    if len(first["source"]) < _IN_MEMORY:
-        return datasets.Dataset.from_dict(first, features=features)
-    folder = cache_folder("corpora")
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, path = mkstemp(suffix=".arrow", dir=folder)
-    os.close(descriptor)
-    try:
-        with ArrowWriter(features=features, path=path) as writer:
-            for start in range(0, _IN_MEMORY, _BLOCK):
-                writer.write_batch({column: values[start : start + _BLOCK] for column, values in first.items()})
-            del first
-            while (more := block(_BLOCK))["source"]:
-                writer.write_batch(more)
+
+    def block(taken: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+        return {column: [row[i] for row in taken] for i, column in enumerate(columns)}
+
+    if len(first) < MANY:
+        return datasets.Dataset.from_dict(block(first), features=features), note()
+
+    def write(folder: Path) -> None:
+        with ArrowWriter(features=features, path=str(folder / _PAIRS)) as writer:
+            rest = chain(first, rows)
+            while taken := list(islice(rest, _BLOCK)):
+                writer.write_batch(block(taken))
             writer.finalize()
-        return datasets.Dataset.from_file(path)
-    finally:
-        os.unlink(path)  # what is mapped stays there without a name, and goes when this process does
+        (folder / _NOTED).write_text(json.dumps(note()), encoding="utf-8")
+
+    if key:
+        return _of(remembered("corpora", key, write))
+    cache_folder("corpora").mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache_folder("corpora")) as passing:
+        write(Path(passing))
+        return _of(Path(passing))  # what is mapped stays there without a name, and goes when this process does
+
+
+_PAIRS, _NOTED = "pairs.arrow", "noted.json"
+
+
+def _of(folder: Path) -> "tuple[Dataset, Noted]":
+    import datasets
+
+    dropped, notes = json.loads((folder / _NOTED).read_text(encoding="utf-8"))
+    return datasets.Dataset.from_file(str(folder / _PAIRS)), (dropped, notes)

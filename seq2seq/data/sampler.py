@@ -8,6 +8,7 @@ every epoch has the same number of batches, and batch n is found by a division.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -42,8 +43,13 @@ class BatchConfig:
         )
 
 
+CHUNK, BLOCK = 1 << 20, 1 << 12
+"""Pairs. A larger corpus is planned a chunk at a time, each made of blocks from all over it, so that a plan takes little time and memory
+and what is read of the corpus at a time lies together."""
+
+
 class BatchPlan:
-    """The batches of an endless run over a corpus, by number."""
+    """The batches of an endless run over a corpus, by number. An epoch has the chunks in a new order."""
 
     def __init__(
         self,
@@ -59,58 +65,100 @@ class BatchPlan:
             weights: how often each pair comes in an epoch, 2.5 being twice or three times; unset: once.
         """
         assert config.max_tokens != "auto", "see seq2seq/training/memory.py"
-        self._lengths = (source_lengths, target_lengths)
-        self._seed = seed
-        source, target = (_bucketed(lengths, config.bucket_width) for lengths in self._lengths)
-        # Back and forth over the source lengths, so that where the target bucket changes the source length does not jump.
-        turning = np.where(target // config.bucket_width % 2 == 0, source, -source)
-        order = np.lexsort((turning, target))
-        jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
-        self._bucket = np.empty(len(order), dtype=np.int32)
-        self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
-        widths = np.maximum(source, target)
+        self._lengths, self._seed = (source_lengths, target_lengths), seed
+        self._max_tokens, self._bucket_width = config.max_tokens, config.bucket_width
         self._weights = weights if weights is not None and (weights != 1).any() else None
-        self._max_tokens, self._widths = config.max_tokens, widths if self._weights is not None else None
-        self._starts = _cut(widths[order], config.max_tokens)
-        self.batches_per_epoch = len(self._starts) - 1
-        if self._weights is not None:
-            self.batches_per_epoch = len(self._weighted_epoch(0)[1]) - 1
+        self._batches = np.array([self._chunk(chunk).batches for chunk in range(-(-len(source_lengths) // CHUNK))])
+        self.batches_per_epoch = int(self._batches.sum())
 
     def __getitem__(self, number: int) -> Indices:
         """The pairs of batch `number`, counted from 0 over all epochs."""
         epoch, position = divmod(number, self.batches_per_epoch)
-        order, starts, batches = self._epoch(epoch)
-        batch = batches[position]
+        chunks = np.random.default_rng((self._seed, epoch)).permutation(len(self._batches))
+        ends = np.cumsum(self._batches[chunks])
+        place = int(np.searchsorted(ends, position, side="right"))
+        chunk = int(chunks[place])
+        order, starts, batches = self._epoch(chunk, epoch)
+        batch = batches[position - int(ends[place]) + self._batches[chunk]]
         return order[starts[batch] : starts[batch + 1]]
 
     def padding_share(self) -> tuple[float, float]:
-        """The share of source and of target positions that are padding, over the first epoch."""
+        """The share of source and of target positions that are padding, over the first chunk of the first epoch."""
         padded, real = np.zeros(2), np.zeros(2)
-        for number in range(self.batches_per_epoch):
-            rows = self[number]
+        order, starts, _ = self._epoch(0, 0)
+        for start, stop in pairwise(starts.tolist()):
             for side, lengths in enumerate(self._lengths):
-                padded[side] += len(rows) * lengths[rows].max()
-                real[side] += lengths[rows].sum()
+                of_batch = lengths[order[start:stop]]
+                padded[side] += len(of_batch) * of_batch.max()
+                real[side] += of_batch.sum()
         source, target = 1 - real / padded
         return float(source), float(target)
 
     @lru_cache(maxsize=2)  # noqa: B019 - one plan lives as long as its run
-    def _epoch(self, epoch: int) -> tuple[Indices, Indices, Indices]:
+    def _chunk(self, chunk: int) -> "_Chunk":
+        pairs = len(self._lengths[0])
+        chunks = -(-pairs // CHUNK)
+        rows = np.arange(pairs) if chunks == 1 else _blocks(pairs, chunk, chunks, self._seed)
+        source, target = (side[rows] for side in self._lengths)
+        weights = None if self._weights is None else self._weights[rows]
+        return _Chunk(rows, source, target, self._max_tokens, self._bucket_width, weights, (self._seed, chunk))
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _epoch(self, chunk: int, epoch: int) -> tuple[Indices, Indices, Indices]:
+        return self._chunk(chunk).epoch(epoch)
+
+
+def _blocks(pairs: int, chunk: int, chunks: int, seed: int) -> Indices:
+    """The pairs of one of several chunks."""
+    blocks = np.random.default_rng((seed, chunks)).permutation(-(-pairs // BLOCK))[chunk::chunks]
+    rows = (np.sort(blocks)[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+    return rows[rows < pairs]
+
+
+class _Chunk:
+    """The part of a plan that is for some of the pairs, `rows`.
+
+    Attributes:
+        batches: how many an epoch has of it.
+    """
+
+    def __init__(
+        self,
+        rows: Indices,
+        source_lengths: Lengths,
+        target_lengths: Lengths,
+        max_tokens: int,
+        bucket_width: int,
+        weights: npt.NDArray[np.float32] | None,
+        seed: tuple[int, int],
+    ) -> None:
+        self._rows, self._weights, self._max_tokens, self._seed = rows, weights, max_tokens, seed
+        source, target = (_bucketed(lengths, bucket_width) for lengths in (source_lengths, target_lengths))
+        # Back and forth over the source lengths, so that where the target bucket changes the source length does not jump.
+        turning = np.where(target // bucket_width % 2 == 0, source, -source)
+        order = np.lexsort((turning, target))
+        jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
+        self._bucket = np.empty(len(order), dtype=np.int32)
+        self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
+        self._widths = np.maximum(source, target)
+        self._starts = _cut(self._widths[order], max_tokens)
+        self.batches = len(self._starts if weights is None else self._weighted_epoch(0)[1]) - 1
+
+    def epoch(self, epoch: int) -> tuple[Indices, Indices, Indices]:
         """Pairs in order, where batches start in them, and the order of the batches."""
-        draw = np.random.default_rng((self._seed, epoch))
+        draw = self._draw(epoch)
         if self._weights is None:
             order = np.lexsort((draw.random(len(self._bucket)), self._bucket))
-            return order, self._starts, draw.permutation(self.batches_per_epoch)
+            return self._rows[order], self._starts, draw.permutation(self.batches)
         order, starts = self._weighted_epoch(epoch)
         # Which pairs come differs from epoch to epoch, so there may be a batch more or less than there should: one is left out, or
         # comes twice.
-        return order, starts, np.resize(draw.permutation(len(starts) - 1), self.batches_per_epoch)
+        return self._rows[order], starts, np.resize(draw.permutation(len(starts) - 1), self.batches)
 
     def _weighted_epoch(self, epoch: int) -> tuple[Indices, Indices]:
         """Each pair as often as the whole part of its weight says, and as many more, drawn anew, as the rest of the weights comes to."""
         assert self._weights is not None
-        assert self._widths is not None
-        draw = np.random.default_rng((self._seed, epoch, 1))
+        draw = self._draw(epoch, 1)
         taken = []
         for weight in np.unique(self._weights):
             pairs = draw.permutation(np.flatnonzero(self._weights == weight))
@@ -118,6 +166,10 @@ class BatchPlan:
         rows = np.concatenate(taken)
         order = rows[np.lexsort((draw.random(len(rows)), self._bucket[rows]))]
         return order, _cut(self._widths[order], self._max_tokens)
+
+    def _draw(self, epoch: int, of_what: int = 0) -> np.random.Generator:
+        seed, chunk = self._seed
+        return np.random.default_rng((seed, epoch, chunk, of_what))
 
 
 def _bucketed(lengths: Lengths, width: int) -> Lengths:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import sentencepiece
 
-from seq2seq.atomic import replacing_folder
 from seq2seq.data.drawing import SubwordDrawer
+from seq2seq.data.recipe import Corpus
 from seq2seq.errors import BundleProblem, DataProblem
-from seq2seq.folders import cache_folder
+from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import build, plain, require
 from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
 
@@ -123,17 +123,13 @@ class Tokenizer:
         return cls(config, _train(config, _sample(sources)), _train(config, _sample(targets)))
 
     @classmethod
-    def for_corpus(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":
-        """As `train`, but remembered: the same settings and text give the cached tokenizer."""
-        digest = hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode())
-        for side in (sources, targets):
-            for text in side:
-                digest.update(text.encode() + b"\n")
-        folder = cache_folder("tokenizers") / digest.hexdigest()[:32]
-        if not folder.is_dir():
-            with replacing_folder(folder) as temporary:
-                cls.train(config, sources, targets).save(temporary)
-        return cls.load(folder)
+    def for_corpus(cls, config: TokenizerConfig, corpus: Corpus) -> "Tokenizer":
+        """As `train`, on the training split, but remembered: the same settings and text give the cached tokenizer."""
+        data = corpus.splits["train"]
+        key = digest_of(plain(config), corpus.key("train"))
+        return cls.load(
+            remembered("tokenizers", key, lambda folder: cls.train(config, data["source"], data["target"]).save(folder))
+        )
 
     def fingerprint(self) -> str:
         """What tells this tokenizer from others: SHA-256 of its models."""

@@ -1,7 +1,7 @@
 """The corpus as batches for Lightning, in an order that depends on (seed, step) alone."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,24 +9,11 @@ import lightning
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.batch import Batch, TokenPairs, TokenRows, make_batch
-from seq2seq.data.recipe import Corpus
+from seq2seq.data.batch import Batch, make_batch
 from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import DataProblem
-
-
-def tokenise(corpus: Corpus, split: str, tokenizer: Tokenizer) -> TokenPairs:
-    """A split as token ids."""
-
-    def rows(column: str, encode: Callable[[Sequence[str]], list[list[int]]]) -> Iterator[list[int]]:
-        for block in corpus.splits[split].select_columns(column).iter(batch_size=10_000):
-            yield from encode(block[column])
-
-    return TokenPairs(
-        TokenRows(rows("source", tokenizer.encode_source), tokenizer.source_vocab_size),
-        TokenRows(rows("target", tokenizer.encode_target), tokenizer.target_vocab_size),
-    )
 
 
 def weights_of(data: Any) -> npt.NDArray[np.float32] | None:

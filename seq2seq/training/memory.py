@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from seq2seq.data.batch import TokenPairs
 from seq2seq.data.sampler import BatchConfig, Indices
+from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD

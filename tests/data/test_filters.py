@@ -73,7 +73,7 @@ def test_pure_functions() -> None:
 def test_a_long_corpus_lies_on_disk_and_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     from seq2seq.data import recipe
 
-    monkeypatch.setattr(recipe, "_IN_MEMORY", 20)
+    monkeypatch.setattr(recipe, "MANY", 20)
     monkeypatch.setattr(recipe, "_BLOCK", 7)
     weights = [1.0 + i for i in range(len(GOOD) + 1)]
     made = make_corpus(("en", "de"), {"train": [*GOOD[:3], ("", "x"), *GOOD[3:]]}, "made up", "MIT", weights=weights).splits[

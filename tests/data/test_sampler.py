@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.data import batch
-from seq2seq.data.batch import TokenPairs, TokenRows
+from seq2seq.data import sampler
 from seq2seq.data.sampler import BatchConfig, BatchPlan
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import ConfigProblem
 from seq2seq.symbols import BOS, EOS, PAD
 
@@ -53,7 +53,7 @@ def test_weights_say_how_often_an_epoch_takes_a_pair(
     weights = np.array([kinds[i % len(kinds)] for i in range(len(lengths))], dtype=np.float32)
     batches = BatchPlan(array[:, 0], array[:, 1], BatchConfig(max_tokens), 1, weights)
     for epoch in range(2):
-        order = batches._epoch(epoch)[0]
+        order = batches._epoch(0, epoch)[0]
         taken = np.bincount(order, minlength=len(lengths))
         for kind in kinds:
             mine = weights == np.float32(kind)
@@ -102,15 +102,25 @@ def test_a_batch_in_halves_is_the_same_pairs() -> None:
     assert len(halves[1].halves()) == 1
 
 
-@pytest.mark.parametrize("vocab_size", [300, 100_000])
-def test_many_ids_lie_in_a_file_and_read_the_same(monkeypatch: pytest.MonkeyPatch, vocab_size: int) -> None:
-    rows = [[*range(4, 5 + i % 9), 299, EOS] for i in range(100)]
-    in_memory = TokenRows(rows, vocab_size)
-    monkeypatch.setattr(batch, "_IN_MEMORY", 50)
-    on_disk = TokenRows(rows, vocab_size)
-    assert isinstance(on_disk.ids, np.memmap)
-    assert [row.tolist() for row in map(on_disk.__getitem__, range(100))] == rows
-    assert TokenPairs(on_disk, on_disk).sha256() == TokenPairs(in_memory, in_memory).sha256()
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_large_corpus_is_planned_in_chunks(monkeypatch: pytest.MonkeyPatch, weighted: bool) -> None:
+    """Every epoch has every pair, chunk after chunk, each chunk with pairs from all over; any batch is found without those before."""
+    monkeypatch.setattr(sampler, "CHUNK", 300)
+    monkeypatch.setattr(sampler, "BLOCK", 8)
+    lengths = np.random.default_rng(0).integers(2, 20, (2, 1003)).astype(np.int32)
+    weights = np.where(np.arange(1003) % 3 == 0, 2.0, 1.0).astype(np.float32) if weighted else None
+    made = BatchPlan(lengths[0], lengths[1], BatchConfig(100), 1, weights)
+    assert len(made._batches) == 4
+    epochs = [[made[n].tolist() for n in range(e * made.batches_per_epoch, (e + 1) * made.batches_per_epoch)] for e in (0, 1)]
+    for epoch in epochs:
+        taken = [row for batch in epoch for row in batch]
+        assert set(taken) == set(range(1003))
+        assert weighted or len(taken) == 1003
+    assert epochs[0] != epochs[1]
+    first = made.batches_per_epoch // 4
+    assert len({row // 100 for batch in epochs[0][:first] for row in batch}) > 9
+    anew = BatchPlan(lengths[0], lengths[1], BatchConfig(100), 1, weights)
+    assert anew[made.batches_per_epoch + 5].tolist() == epochs[1][5]
 
 
 def test_a_row_without_tokens_is_no_batch() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seq2seq.data.recipe import make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.symbols import BOS, EOS, PAD, UNK
@@ -68,16 +69,17 @@ def test_saves_and_loads(tmp_path: Path, kind: str, joint: bool) -> None:
 
 
 def test_the_cache_goes_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources, targets = zip(*counting_pairs(50), strict=True)
+    pairs = counting_pairs(50)
+    corpus, other = (make_corpus(("en", "de"), {"train": p}, "made up", "none") for p in (pairs, [*pairs[:-1], ("new", "neu")]))
     trained = []
     original = Tokenizer.train.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(Tokenizer, "train", classmethod(lambda cls, *a: trained.append(a) or original(cls, *a)))
     config = TokenizerConfig(vocab_size=310)
-    Tokenizer.for_corpus(config, sources, targets)
-    Tokenizer.for_corpus(config, sources, targets)
+    Tokenizer.for_corpus(config, corpus)
+    Tokenizer.for_corpus(config, corpus)
     assert len(trained) == 1
-    Tokenizer.for_corpus(config, sources, [*targets[:-1], "neu"])
-    Tokenizer.for_corpus(TokenizerConfig(vocab_size=311), sources, targets)
+    Tokenizer.for_corpus(config, other)
+    Tokenizer.for_corpus(TokenizerConfig(vocab_size=311), corpus)
     assert len(trained) == 3
 
 

@@ -12,9 +12,9 @@ from datasets import Dataset
 from rich.console import Console
 
 from seq2seq.bundle import Bundle, BundleConfig, Card
-from seq2seq.data.batch import TokenPairs, TokenRows
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.training.data import DrawnPairs, TranslationData
 from seq2seq.training.folder import Outcome, RunFolder

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.cli.train import _ACCUMULATE, _batch
-from seq2seq.data.batch import TokenPairs, TokenRows
 from seq2seq.data.sampler import BatchConfig
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import memory

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from seq2seq.bundle import Bundle
-from seq2seq.data.batch import Batch, TokenPairs, TokenRows
+from seq2seq.data.batch import Batch
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
 from seq2seq.training.data import within
 from seq2seq.training.module import TranslationModule

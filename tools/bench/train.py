@@ -93,7 +93,7 @@ class Pace:
 
 def prepared(folder: Path) -> Any:
     """The pairs as tokens, and the size of their vocabulary."""
-    from seq2seq.data.batch import TokenPairs, TokenRows
+    from seq2seq.data.tokens import TokenPairs, TokenRows
 
     data = json.loads((folder / "tokens.json").read_text())
     size = data["vocabulary"]
