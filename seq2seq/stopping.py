@@ -5,6 +5,7 @@ the weights and its saving): that calls `defer`, and asks `requested` when it is
 where it stands; what is under a final name is complete all the same.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -30,7 +31,7 @@ class Stopped(BaseException):
 
 class _Requests:
     received: int | None = None
-    deferring = False
+    deferring = following = False
 
     def receive(self, number: int, frame: Any) -> None:
         if self.received is not None:
@@ -51,7 +52,23 @@ def watch() -> None:
     """Answer requests from now on. Other libraries put their own handlers there: call it again after they have."""
     if threading.current_thread() is threading.main_thread():
         for number in _WATCHED:
-            signal.signal(number, _requests.receive)
+            signal.signal(number, signal.SIG_IGN if _requests.following else _requests.receive)
+
+
+def follow(parent: int) -> None:
+    """From now on leave requests to the process that started this one, whom they reach too, and end when it ends."""
+    _requests.following = True
+    watch()
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """Ask Linux to end this process with its parent, however that ends, so that nothing it has locked stays locked."""
+    set_parent_death_signal = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def defer() -> None:

@@ -147,6 +147,13 @@ class Command:
         return body.strip().split("\n")
 
 
+def again(module: str) -> list[str]:
+    """What starts this very command once more, or of a sweep the job that is running."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return [sys.executable, "-m", module, *HydraConfig.get().overrides.task]
+
+
 def choices(group: str) -> list[str]:
     """The YAML files of a config group."""
     folder = files("seq2seq.conf") / group

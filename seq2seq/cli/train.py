@@ -4,11 +4,12 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from seq2seq.cli.command import Command
+from seq2seq.cli.command import Command, again
 from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from seq2seq.data.tokens import TokenPairs
     from seq2seq.model.transformer import Transformer
     from seq2seq.training.module import Validation
+    from seq2seq.training.processes import Processes
 
 COMMAND = Command(
     "train",
@@ -88,14 +90,19 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     """Train as the job says; returns the best validation BLEU, which a sweep maximises."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    from seq2seq.training.processes import joined
+    from seq2seq.training.run import on_cpu
+
     folder = RunFolder(Path(job.run_dir))
     tokenize = tokenizer_for(job.recipe.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
-    with folder.locked():
-        outcome = folder.finished(config, job.resume)
+    options = job.trainer
+    with joined(options.devices, on_cpu(options), options.hang_after, again(__name__)) as processes, ExitStack() as held:
+        console = Console(soft_wrap=True, highlight=False, quiet=not processes.first)
+        processes.agreed(lambda: held.enter_context(folder.locked()) and None)
+        outcome = processes.agreed(lambda: folder.finished(config, job.resume))
         if outcome is None:
-            outcome = _run(job, config, folder, tokenize, console)
+            outcome = _run(job, config, folder, tokenize, console, processes)
         else:
             console.print(f"{folder.path} is already complete")
     _show_end(console, job, folder, outcome)
@@ -127,9 +134,10 @@ _FEW = 1000
 """Pairs from which nobody should expect much."""
 
 
-def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: str, console: "Console") -> Outcome:
+def _run(
+    job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: str, console: "Console", processes: "Processes"
+) -> Outcome:
     say = _Beginning(console, job.strict)
-    corpus, tokenizer = _read(job, say)
 
     # What is imported here takes seconds; most that could be refused before has been.
     from seq2seq.bundle import Bundle, BundleConfig, Card
@@ -143,12 +151,14 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     from seq2seq.translator import Translator
 
     check_accelerator(job.trainer.accelerator)
-    loggers = job.logger.make(folder.path)
+    with processes.one_a_machine_first():
+        corpus, tokenizer = _read(job, say)
+        pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
+    loggers = job.logger.make(folder.path) if processes.first else []
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
-    pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
     model = new_model(model_config, job.seed)
-    batch = _batch(job, folder, model, pairs["train"])
+    batch = processes.agreed(lambda: _batch(job, folder, model, pairs["train"], processes))
     drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
     data = TranslationData(
         pairs["train"],
@@ -159,6 +169,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         model_config.max_length,
         weights_of(train),
         drawn,
+        processes,
     )
     source_padding, target_padding = data.plan.padding_share()
     say.line(
@@ -178,7 +189,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
         f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters",
     )
     needed = disk_forecast(model_config, job.averaging)
-    check_disk(folder.path, needed)
+    processes.agreed(lambda: check_disk(folder.path, needed))
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
     console.print()
 
@@ -187,7 +198,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     validation = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
     text = ValidationText(list(validation["source"]), list(validation["target"]), tokenize)
     translator = Translator(bundle, job.decoding)
-    module = TranslationModule(model, job.optimizer, job.schedule, job.trainer.max_steps, translator, text, job.seed)
+    steps = job.trainer.max_steps
+    module = TranslationModule(model, job.optimizer, job.schedule, steps, translator, text, job.seed, processes)
     # Three sentences from all over the validation set.
     shown = sorted({len(text.sources) * eighth // 8 for eighth in (1, 4, 7)})
     examples = [Example(text.sources[i], i) for i in shown]
@@ -196,27 +208,39 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: 
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
-    library = choose_library(dtype_of(job.trainer.precision), folder.chosen(_LIBRARY, anew=job.resume == "restart"))
+    dtype, anew = dtype_of(job.trainer.precision), job.resume == "restart"
+    library = processes.agreed(lambda: choose_library(dtype, folder.chosen(_LIBRARY, anew)))
+    choose_library(dtype, library)
     identity = {
-        **data.fingerprint(),
+        **_of_all(data.fingerprint(), processes),
         _LIBRARY: library,
         **({_ACCUMULATE: str(batch.accumulate)} if job.batch.max_tokens == "auto" else {}),
         "tokenizer": tokenizer.fingerprint(),
-        **machine(),
+        **machine(processes.count),
     }
     files = [asdict(record) for record in corpus.provenance.files]
-    for change in folder.begin(config, identity, files, anew=job.resume == "restart"):
+    for change in processes.agreed(lambda: folder.begin(config, identity, files, anew)):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
-    outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers)
-    folder.finish(outcome)
+    outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers, processes)
+    processes.agreed(lambda: folder.finish(outcome))
     return outcome
+
+
+def _of_all(fingerprint: dict[str, str], processes: "Processes") -> dict[str, str]:
+    """Raises DataProblem if this process works on something else than the first one."""
+    if fingerprint != processes.agreed(lambda: fingerprint):
+        raise DataProblem(
+            f"process {processes.rank} of {processes.count} has other data than the first",
+            "give every machine the same files, or a folder that all of them see",
+        )
+    return fingerprint
 
 
 _ACCUMULATE, _LIBRARY = "batches an update", "products by"
 """What is found out when a run begins, and kept when it goes on."""
 
 
-def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "TokenPairs") -> BatchConfig:
+def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "TokenPairs", processes: "Processes") -> BatchConfig:
     """The settings, and where they say auto, what this machine has room for; a run that goes on keeps what it began with."""
     from seq2seq.training.data import within
     from seq2seq.training.memory import measured
@@ -227,7 +251,7 @@ def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "Token
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
     passes = 2 if job.optimizer.r_drop else 1
-    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer), passes)
+    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer), passes, processes)
 
 
 @dataclass(frozen=True)

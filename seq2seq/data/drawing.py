@@ -5,7 +5,7 @@ what is drawn depends on the seed alone.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -30,19 +30,11 @@ class SubwordDrawer:
         scores = {processor.id_to_piece(i): float(processor.get_score(i)) for i in plain}
         self._draw: Draw = bpe_dropout(scores, sampling) if kind == "bpe" else unigram_sampling(scores, sampling)
 
-    def __call__(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """Token ids of each text."""
+    def __call__(self, text: str, seed: str) -> list[int]:
+        """Token ids of a text."""
         random = Random(seed)
-        return [
-            [
-                i
-                for word in text.split(" ")
-                if word
-                for piece in self._draw(_SPACE_MARK + word, random)
-                for i in self._spell(piece)
-            ]
-            for text in texts
-        ]
+        pieces = (piece for word in text.split(" ") if word for piece in self._draw(_SPACE_MARK + word, random))
+        return [i for piece in pieces for i in self._spell(piece)]
 
     def _spell(self, piece: str) -> list[int]:
         """A piece, or a character that is none: as bytes if the model has them."""

@@ -91,12 +91,12 @@ class Tokenizer:
     def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
         return self._encode(self._target, texts)
 
-    def draw_source(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """As `encode_source`, with subwords drawn as `sampling` says; the same seed draws the same."""
-        return self._draw(self._source, texts, seed)
+    def draw_source(self, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
+        """As `encode_source`, with subwords drawn as `sampling` says; the seed of a text draws the same every time."""
+        return self._draw(self._source, texts, seeds)
 
-    def draw_target(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        return self._draw(self._target, texts, seed)
+    def draw_target(self, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
+        return self._draw(self._target, texts, seeds)
 
     def decode_target(self, ids: Sequence[Sequence[int]]) -> list[str]:
         decoded: list[str] = self._target.decode([[i for i in row if i not in (PAD, BOS, EOS)] for row in ids])
@@ -108,11 +108,11 @@ class Tokenizer:
             row.append(EOS)
         return encoded
 
-    def _draw(self, processor: Any, texts: Sequence[str], seed: int) -> list[list[int]]:
+    def _draw(self, processor: Any, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
         if id(processor) not in self._drawers:
             self._drawers[id(processor)] = SubwordDrawer(processor, self.config.kind, self.config.sampling)
         drawer = self._drawers[id(processor)]
-        return [[*row, EOS] for row in drawer([normalise(text, self.config.normalize) for text in texts], seed)]
+        return [[*drawer(normalise(text, self.config.normalize), seed), EOS] for text, seed in zip(texts, seeds, strict=True)]
 
     @classmethod
     def train(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":

@@ -15,6 +15,7 @@ import torch
 from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
 from seq2seq.errors import MachineProblem
 from seq2seq.inference.engine import Engine
+from seq2seq.stopping import die_with
 
 _WORTH_IT = 32
 """Fewer sentences than this for each worker are searched here: that starts at once."""
@@ -92,7 +93,7 @@ def _work(engine: Engine, connection: Connection, of_parent: list[Connection], t
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with(parent)
+    die_with(parent)
     keep_memory()
     torch.set_num_threads(threads)
     with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
@@ -104,14 +105,6 @@ def _work(engine: Engine, connection: Connection, of_parent: list[Connection], t
             except Exception as error:  # raised again by the parent
                 answer = error
             connection.send(answer)
-
-
-def _die_with(parent: int) -> None:
-    """Ask Linux to end this process with its parent, however that ends, so that nothing it has locked stays locked."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def keep_memory() -> None:

@@ -5,6 +5,7 @@ A callback with `state_dict` and `load_state_dict` is part of the run's state.
 
 import csv
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,10 +16,11 @@ import lightning
 
 from seq2seq import stopping
 from seq2seq.atomic import replacing_file
-from seq2seq.errors import MachineProblem, machine_problem
+from seq2seq.errors import MachineProblem, Problem, machine_problem
 from seq2seq.stopping import Stopped
 from seq2seq.training.module import Validation
 from seq2seq.training.options import TrainerOptions
+from seq2seq.training.processes import ALONE, Processes
 
 
 class BestBundle(lightning.Callback):
@@ -75,8 +77,16 @@ class SaveState(lightning.Callback):
     step; the states before are untouched.
     """
 
-    def __init__(self, save: Callable[[], None], options: TrainerOptions, say: Callable[[str], None], needed: int) -> None:
+    def __init__(
+        self,
+        save: Callable[[], None],
+        options: TrainerOptions,
+        say: Callable[[str], None],
+        needed: int,
+        processes: Processes = ALONE,
+    ) -> None:
         self._save, self._options, self._say, self._needed = save, options, say, needed
+        self._processes = processes
         self._failures = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -84,13 +94,17 @@ class SaveState(lightning.Callback):
         stopping.defer()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        asked = stopping.requested()
-        if not (self._options.saves(pl_module.step) or self._failures or asked):
-            return
-        saved = self._try_to_save(pl_module.step)
+        (asked,) = self._processes.sum(stopping.requested() is not None)
+        due = self._options.saves(pl_module.step) or asked
+        if self._processes.first and (due or self._failures):
+            saved = self._try_to_save(pl_module.step)
+        if due:
+            self._processes.wait()
         if asked:
+            if not self._processes.first:
+                raise SystemExit(Problem.exit_code)
             done = f"saved at step {pl_module.step:,}" if saved else "not saved"
-            raise Stopped(asked, f"stopped, {done}; the same command goes on")
+            raise Stopped(stopping.requested() or signal.SIGTERM, f"stopped, {done}; the same command goes on")
 
     def _try_to_save(self, step: int) -> bool:
         try:

@@ -14,6 +14,7 @@ from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import DataProblem
+from seq2seq.training.processes import ALONE, Processes
 
 
 def weights_of(data: Any) -> npt.NDArray[np.float32] | None:
@@ -39,7 +40,7 @@ def within(pairs: TokenPairs, max_length: int) -> Indices:
 class DrawnPairs:
     """As `TokenPairs`, but the subwords of each batch are drawn anew (Kudo, 2018; Provilkov et al., 2020).
 
-    What is drawn depends on the seed and the number of the batch alone. A text drawn longer than the model holds is taken as it is
+    What is drawn depends on the seed, the number of the batch and the pair alone. A text drawn longer than the model holds is taken as it is
     without drawing.
     """
 
@@ -49,9 +50,9 @@ class DrawnPairs:
 
     def batch(self, rows: Indices, number: int) -> Batch:
         texts = self._texts[rows]
-        draw = np.random.default_rng((self._seed, number)).integers(1 << 31, size=2).tolist()
-        sources = self._tokenizer.draw_source(texts["source"], draw[0])
-        targets = self._tokenizer.draw_target(texts["target"], draw[1])
+        seeds = [f"{self._seed} {number} {row}" for row in rows.tolist()]
+        sources = self._tokenizer.draw_source(texts["source"], [f"{seed} source" for seed in seeds])
+        targets = self._tokenizer.draw_target(texts["target"], [f"{seed} target" for seed in seeds])
         for drawn, fixed in ((sources, self._pairs.source), (targets, self._pairs.target)):
             for i, row in enumerate(rows):
                 if len(drawn[i]) > self._max_length:
@@ -61,13 +62,15 @@ class DrawnPairs:
 
 @dataclass
 class Updates:
-    """The batches of updates `start` to `stop`, as Lightning's data loader. Which they are depends on the plan alone."""
+    """What of the batches of updates `start` to `stop` is for this process, as Lightning's data loader: of each batch every so many-th pair,
+    which are of nearly the same lengths, so that all have as much to do. Which they are depends on the plan alone."""
 
     make: Callable[[Indices, int], Batch]
     plan: BatchPlan
     accumulate: int
     start: int
     stop: int
+    processes: Processes
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -75,22 +78,25 @@ class Updates:
     def __iter__(self) -> Iterator[list[Batch]]:
         for step in range(self.start, self.stop):
             numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
-            yield [self.make(self.plan[number], number) for number in numbers]
+            shares = [(self.processes.share(self.plan[number]), number) for number in numbers]
+            yield [self.make(rows, number) for rows, number in shares if len(rows)]
 
 
 @dataclass
 class OneRound:
-    """Every validation batch once."""
+    """Every validation batch once, what of it is for this process."""
 
     pairs: TokenPairs
     rows: Indices
     plan: BatchPlan
+    processes: Processes
 
     def __len__(self) -> int:
         return self.plan.batches_per_epoch
 
-    def __iter__(self) -> Iterator[Batch]:
-        return (self.pairs.batch(self.rows[self.plan[number]]) for number in range(len(self)))
+    def __iter__(self) -> Iterator[list[Batch]]:
+        shares = (self.processes.share(self.plan[number]) for number in range(len(self)))
+        return ([self.pairs.batch(self.rows[share])] if len(share) else [] for share in shares)
 
 
 class TranslationData(lightning.LightningDataModule):
@@ -111,6 +117,7 @@ class TranslationData(lightning.LightningDataModule):
         max_length: int,
         weights: npt.NDArray[np.float32] | None = None,
         drawn: DrawnPairs | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """
         Args:
@@ -127,7 +134,7 @@ class TranslationData(lightning.LightningDataModule):
         self._validation_plan = self._plan(validation, fitting, config, 0)
         self._validation_rows = fitting
         self.left_out = {"train": len(train) - len(self._fitting), "validation": len(validation) - len(fitting)}
-        self._accumulate, self._max_steps = config.accumulate, max_steps
+        self._accumulate, self._max_steps, self._processes = config.accumulate, max_steps, processes
         self.start = 0
 
     @staticmethod
@@ -145,10 +152,10 @@ class TranslationData(lightning.LightningDataModule):
         def make(rows: Indices, number: int) -> Batch:
             return self._make(self._fitting[rows], number)
 
-        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps)
+        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps, self._processes)
 
     def val_dataloader(self) -> Any:
-        return OneRound(self._validation, self._validation_rows, self._validation_plan)
+        return OneRound(self._validation, self._validation_rows, self._validation_plan, self._processes)
 
     def fingerprint(self) -> dict[str, str]:
         """What tells these tokens from others."""

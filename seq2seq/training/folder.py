@@ -17,7 +17,7 @@ import yaml
 from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
-_FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every")
+_FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "hang_after")
 HARMLESS = {"run_dir", "resume", "logger", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
 MACHINE = "the machine: "

@@ -18,6 +18,7 @@ from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
+from seq2seq.training.processes import ALONE, Processes
 
 _PART = 0.5
 """Of the memory that is free: the rest is for what backward makes on its way, for validation, and for others."""
@@ -45,13 +46,20 @@ def fitted(config: BatchConfig, bytes_a_token: float, free: float) -> BatchConfi
 
 
 def measured(
-    config: BatchConfig, model: Transformer, pairs: TokenPairs, fitting: Indices, on_cpu: bool = True, passes: int = 1
+    config: BatchConfig,
+    model: Transformer,
+    pairs: TokenPairs,
+    fitting: Indices,
+    on_cpu: bool = True,
+    passes: int = 1,
+    processes: Processes = ALONE,
 ) -> BatchConfig:
-    """`fitted` to this machine, as a trial of some of the longest pairs shows.
+    """`fitted` to this machine and others like it, as a trial of some of the longest pairs shows.
 
     Args:
         fitting: the pairs that the model can hold.
         passes: how often each pair is read at the same time.
+        processes: share each batch; those of a machine without GPUs share its memory, too.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)[fitting]
@@ -73,7 +81,10 @@ def measured(
         features = model.train().features(batch.source, batch.target_input)[real]
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
     del loss
-    return fitted(config, passes * sum(kept.values()) / tokens, _PART * (free_memory(on_cpu) - _A_WEIGHT * parameters))
+    owners = processes.machines if on_cpu else processes.count
+    models = processes.local_count if on_cpu else 1
+    free = _PART * (free_memory(on_cpu) - models * _A_WEIGHT * parameters)
+    return fitted(config, passes * sum(kept.values()) / tokens, owners * free)
 
 
 def free_memory(on_cpu: bool = True) -> int:

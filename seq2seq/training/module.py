@@ -18,6 +18,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
 from seq2seq.training.options import Optimizer, Precision
+from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.products import dtype_of, quicken
 from seq2seq.training.schedule import Schedule
 from seq2seq.translator import Translator
@@ -82,12 +83,13 @@ class TranslationModule(lightning.LightningModule):
         translator: Translator,
         text: ValidationText,
         seed: int,
+        processes: Processes = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self._optimizer, self._schedule, self._max_steps, self._seed = optimizer, schedule, max_steps, seed
-        self._translator, self._text = translator, text
+        self._translator, self._text, self._processes = translator, text, processes
         self._nll, self._tokens = 0.0, 0
         self._products, self._on_cpu = torch.float32, False
         self._adam: torch.optim.Optimizer | None = None
@@ -106,7 +108,11 @@ class TranslationModule(lightning.LightningModule):
 
     def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
-        nll = self._gradients(update)
+        tokens = [sum(batch.source_tokens for batch in update), sum(batch.target_tokens for batch in update)]
+        source_tokens, target_tokens = self._processes.sum(*tokens)
+        nll = self._gradients(update, target_tokens)
+        self._processes.sum_gradients(list(self.model.parameters()))
+        (nll,) = self._processes.sum(nll)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
         taken = math.isfinite(norm) and math.isfinite(nll)
         rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
@@ -117,24 +123,20 @@ class TranslationModule(lightning.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if not taken:
-            self._skip(update)
-        return {
-            "nll": nll if taken else 0.0,
-            "source_tokens": sum(batch.source_tokens for batch in update) if taken else 0,
-            "target_tokens": sum(batch.target_tokens for batch in update) if taken else 0,
-        }
+            self._skip()
+            nll = source_tokens = target_tokens = 0
+        return {"nll": nll, "source_tokens": source_tokens, "target_tokens": target_tokens}
 
-    def _gradients(self, batches: Sequence[Batch]) -> float:
-        """Of the mean loss over all target tokens of the update, so that each of them weighs the same; returns the summed
-        negative log-likelihood. Where memory is short the batches are halved: other operations, the same gradient.
+    def _gradients(self, batches: Sequence[Batch], tokens: float) -> float:
+        """Of the loss over all target tokens of these batches divided by `tokens`, those of the whole update, so that each of them weighs the
+        same; returns the summed negative log-likelihood. Where memory is short the batches are halved: other operations, the same gradient.
 
         Raises:
             MachineProblem: memory does not suffice for one pair.
         """
-        tokens = sum(batch.target_tokens for batch in batches)
         loss = part = None
         while True:
-            torch.manual_seed(self._seed * 1_000_003 + self.step)
+            torch.manual_seed((self._processes.rank << 48) + self._seed * 1_000_003 + self.step)
             try:
                 nll = 0.0
                 for batch in batches:
@@ -155,7 +157,7 @@ class TranslationModule(lightning.LightningModule):
             self.model.zero_grad(set_to_none=True)
             batches = [half for batch in batches for half in batch.halves()]
 
-    def _skip(self, update: Sequence[Batch]) -> None:
+    def _skip(self) -> None:
         self.skipped.append(self.step)
         recent = [step for step in self.skipped if step > self.step - SKIPS_WINDOW]
         if len(recent) >= SKIPS_ALLOWED:
@@ -208,17 +210,19 @@ class TranslationModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._nll, self._tokens = 0.0, 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, nll = self._losses(batch)
-        self._nll += float(nll)
-        self._tokens += batch.target_tokens
+    def validation_step(self, batches: Sequence[Batch], batch_idx: int) -> None:
+        for batch in batches:
+            _, nll = self._losses(batch)
+            self._nll += float(nll)
+            self._tokens += batch.target_tokens
 
     def on_validation_epoch_end(self) -> None:
         """Perplexity of the references, and BLEU and chrF of what beam search makes of the sources."""
-        loss = self._nll / max(self._tokens, 1)
+        nll, tokens = self._processes.sum(self._nll, self._tokens)
+        loss = nll / max(tokens, 1)
         if not math.isfinite(loss):
             raise Diverging(self.step - 1, f"the validation loss is {loss} at step {self.step}")
-        translations = self._translator.translate(self._text.sources)
+        translations = self._processes.gathered(self._translator.translate(self._processes.share(self._text.sources)))
         bleu, chrf = evaluate(translations, self._text.references, ("bleu", "chrf"), self._text.tokenize)
         self.validated = self.step
         self.validation = Validation(

@@ -71,6 +71,10 @@ class TrainerOptions:
     precision: Precision = "float32"
     """bfloat16: products in bfloat16, weights and sums in float32."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    """Processes, each with a GPU of its own if there are any, that share every update; where torchrun or srun starts them, they say how many."""
+    hang_after: float = 60.0
+    """Seconds for which a process in training may let the others wait before all end."""
     log_every: int = 50
     """Steps between rows of metrics.csv."""
 
@@ -78,8 +82,9 @@ class TrainerOptions:
         require(
             *(
                 (getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be at least 1")
-                for name in ("max_steps", "validate_every", "save_every", "log_every")
+                for name in ("max_steps", "validate_every", "save_every", "devices", "log_every")
             ),
+            (self.hang_after > 0, "hang_after must be above 0"),
             (self.patience is None or self.patience >= 1, "patience must be at least 1, or null"),
             (
                 self.validation_sentences is None or self.validation_sentences >= 1,

@@ -19,8 +19,9 @@ from seq2seq.training.averaging import LISTS, MovingAverage, Snapshots
 from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateWhenDue
 from seq2seq.training.data import TranslationData
 from seq2seq.training.folder import MACHINE, Outcome, RunFolder
-from seq2seq.training.module import Diverging, TranslationModule, Validation
+from seq2seq.training.module import Diverging, TranslationModule, Validation, parameter_tensors
 from seq2seq.training.options import Averaging, TrainerOptions
+from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.screen import Screen
 from seq2seq.training.state import KEPT, States
 
@@ -31,11 +32,12 @@ def new_model(config: TransformerConfig, seed: int) -> Transformer:
     return Transformer(config)
 
 
-def machine() -> dict[str, str]:
+def machine(processes: int = 1) -> dict[str, str]:
     """What the same run gives the same numbers on."""
     return {
         f"{MACHINE}torch": torch.__version__,
         f"{MACHINE}kernels": "there" if training_kernels() else "none",
+        f"{MACHINE}processes": str(processes),
         f"{MACHINE}threads": str(torch.get_num_threads()),
         f"{MACHINE}processor": torch.backends.cpu.get_cpu_capability(),
         f"{MACHINE}GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -83,6 +85,7 @@ def fit(
     averaging: Averaging,
     screen: Screen,
     loggers: list[Any],
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train, from the run folder's newest state if there is one, and leave the best model in the run folder's bundle.
 
@@ -95,7 +98,11 @@ def fit(
         Stopped: the process was asked to stop; the state is saved.
     """
     module.prepare(options.precision, on_cpu(options))
-    run = _Run(module, data, lambda result: bundle.save(folder.bundle, card(result)), folder, options, averaging, screen, loggers)
+
+    def write_bundle(result: Validation) -> None:
+        processes.agreed(lambda: bundle.save(folder.bundle, card(result)))
+
+    run = _Run(module, data, write_bundle, folder, options, averaging, screen, loggers, processes)
     run.take_up()
     while True:
         try:
@@ -117,7 +124,9 @@ class _Run:
         averaging: Averaging,
         screen: Screen,
         loggers: list[Any],
+        processes: Processes,
     ) -> None:
+        self.processes = processes
         self.module, self.data, self.folder, self.options = module, data, folder, options
         self.screen, self.loggers = screen, loggers
         self.states = States(folder.states)
@@ -130,37 +139,45 @@ class _Run:
         self.metrics = MetricsFile(self.folder.metrics, self.options.log_every, self.screen.say)
         self.snapshots = Snapshots(averaging, self.folder.states) if averaging.kind in ("last", "best") else None
         average = MovingAverage(averaging.decay) if averaging.kind == "ema" else None
+        of_the_first = (self.screen, self.metrics, self.snapshots) if self.processes.first else ()
         # The order matters at the end of a validation: show and keep what was validated, only then put the raw weights back.
-        self.keepers = [c for c in (self.screen, self.metrics, self.best, self.snapshots, average) if c is not None]
+        self.keepers = [c for c in (*of_the_first, self.best, average) if c is not None]
+        state = self.processes.agreed(self._newest)
+        if state is not None:
+            self.module.restore(state["module"])
+            for keeper in self.keepers:
+                if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
+                    keeper.load_state_dict(kept)
+        if self.processes.first:
+            self.metrics.begin()
+        self.module.train()  # a validation that found a divergence has left it otherwise
+
+    def _newest(self) -> Any:
+        """The newest state; where there is none, the beginning is saved."""
         state = self.states.newest()
         for damaged in self.states.damaged:
             self.screen.say(f"going on from an earlier state: {damaged}")
         if state is None:
             self.states.save(0, self._state())
-        else:
-            self.module.restore(state["module"])
-            for keeper in self.keepers:
-                if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
-                    keeper.load_state_dict(kept)
-        self.metrics.begin()
-        self.module.train()  # a validation that found a divergence has left it otherwise
+        return state
 
     def go_on(self) -> Outcome:
         module, data, options = self.module, self.data, self.options
         data.start = module.step
         needed = disk_forecast(module.model.config, self.averaging)
-        save = SaveState(lambda: self.states.save(module.step, self._state()), options, self.screen.say, needed)
-        trainer = _trainer(options, [ValidateWhenDue(options), *self.keepers, save], self.loggers)
+        save = SaveState(self._save, options, self.screen.say, needed, self.processes)
+        trainer = _trainer(options, [ValidateWhenDue(options), *self.keepers, save], self.loggers, self.processes)
         if options.validates(module.step) and module.validated < module.step:
             trainer.validate(module, data, verbose=False)  # what the process that made the state did not come to
         if not self.best.exhausted:
             trainer.fit(module, data)
         if module.validated == module.step:
-            self.states.save(module.step, self._state())  # should the run be asked for more steps later
-        if self.snapshots:
-            self.snapshots.mean_into(module)
+            self.processes.agreed(self._save)  # should the run be asked for more steps later
+        if snapshots := self.snapshots:
+            self.processes.agreed(lambda: snapshots.mean_into(module))
+            self.processes.copy_from_first(list(parameter_tensors(module)))
             trainer.validate(module, data, verbose=False)
-        self.metrics.flush()
+        self.processes.agreed(self.metrics.flush)
         assert self.best.best is not None, "a run ends with a validation"
         return Outcome(*self.best.best, module.step)
 
@@ -178,12 +195,15 @@ class _Run:
                 "lower schedule.learning_rate, warm up longer or set optimizer.clip_norm, and begin anew with resume=restart",
             )
         step = self.module.step
-        self.states.forget_after(diverging.last_good)
+        self.processes.agreed(lambda: self.states.forget_after(diverging.last_good))
         self.take_up()
         self.module.rate_scale = scale / 2
         self.screen.say(
             f"step {step:,}: {diverging}; going back to step {self.module.step:,} with {self.module.rate_scale:g} of the learning rate"
         )
+
+    def _save(self) -> None:
+        self.states.save(self.module.step, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -197,7 +217,9 @@ def on_cpu(options: TrainerOptions) -> bool:
     return options.accelerator == "cpu" or not torch.accelerator.is_available()
 
 
-def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], loggers: list[Any]) -> lightning.Trainer:
+def _trainer(
+    options: TrainerOptions, callbacks: list[lightning.Callback], loggers: list[Any], processes: Processes
+) -> lightning.Trainer:
     """Lightning's loop and nothing of its screen, checkpoints or samplers. One of its epochs is what is left of the run."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -209,7 +231,9 @@ def _trainer(options: TrainerOptions, callbacks: list[lightning.Callback], logge
         check_val_every_n_epoch=None,
         precision="bf16-mixed" if options.precision == "bfloat16" and not on_cpu(options) else "32-true",
         accelerator=options.accelerator,
-        devices=1,
+        devices=processes.local_count,
+        num_nodes=processes.machines,
+        strategy=processes.strategy(),
         callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=options.log_every,

@@ -19,12 +19,8 @@ SOAK = os.environ.get("SEQ2SEQ_SOAK") == "1"
 """Set by `make soak`: the full sizes."""
 
 
-def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
-    """Fork, work there on one thread, and return how it ended: 0, an exit code, or minus the signal.
-
-    Args:
-        kill_after: seconds until SIGKILL.
-    """
+def start(work: Callable[[], Any]) -> int:
+    """Fork, and work there on one thread; the process ends with 0, an exit code, or a signal. Returns its number."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -45,6 +41,16 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+    return child
+
+
+def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
+    """`start`, and wait: returns how it ended, 0, an exit code, or minus the signal.
+
+    Args:
+        kill_after: seconds until SIGKILL.
+    """
+    child = start(work)
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)

@@ -20,6 +20,7 @@ from seq2seq.training.data import DrawnPairs, TranslationData
 from seq2seq.training.folder import Outcome, RunFolder
 from seq2seq.training.module import TranslationModule, ValidationText
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
+from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.run import fit, new_model
 from seq2seq.training.schedule import InverseSquareRoot
 from seq2seq.training.screen import Example, Screen
@@ -43,6 +44,8 @@ class Run:
         sampling: float = 0.0,
         weights: Any = None,
         r_drop: float = 0.0,
+        dropout: float = 0.1,
+        processes: Processes = ALONE,
     ) -> None:
         pairs = counting_pairs(300)
         tokens = TokenPairs(
@@ -55,7 +58,7 @@ class Run:
         config = small_config(
             source_vocab_size=tokenizer.source_vocab_size,
             target_vocab_size=tokenizer.target_vocab_size,
-            dropout=0.1,
+            dropout=dropout,
             norm_order="pre",
             d_model=32,
             heads=2,  # wide enough for the kernel of attention
@@ -73,6 +76,7 @@ class Run:
             Translator(bundle, BeamSearch(2)),
             text,
             5,
+            processes,
         )
         self.console = Console(record=True, width=300, file=StringIO())
         self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], 0)])
@@ -82,10 +86,27 @@ class Run:
             config = replace(tokenizer.config, sampling=sampling)
             drawn = DrawnPairs(tokens, texts, Tokenizer(config, *tokenizer._models), 5, 64)
         self.data = TranslationData(
-            tokens, held_tokens, BatchConfig(200, accumulate), 5, options.max_steps, 64, weights=weights, drawn=drawn
+            tokens,
+            held_tokens,
+            BatchConfig(200, accumulate),
+            5,
+            options.max_steps,
+            64,
+            weights=weights,
+            drawn=drawn,
+            processes=processes,
         )
         self._go: Callable[[], Outcome] = lambda: fit(
-            self.module, self.data, bundle, lambda v: Card("made up", v.step), self.folder, options, averaging, self.screen, []
+            self.module,
+            self.data,
+            bundle,
+            lambda v: Card("made up", v.step),
+            self.folder,
+            options,
+            averaging,
+            self.screen,
+            [],
+            processes,
         )
 
     def go(self) -> Outcome:

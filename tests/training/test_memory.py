@@ -18,6 +18,7 @@ from seq2seq.training import memory
 from seq2seq.training.folder import RunFolder
 from seq2seq.training.memory import fitted, free_memory, measured
 from seq2seq.training.options import Optimizer, TrainerOptions
+from seq2seq.training.processes import ALONE
 from tests.conftest import small_config
 
 
@@ -73,13 +74,13 @@ def test_a_run_that_goes_on_keeps_its_batches(tmp_path: Path, monkeypatch: pytes
         trainer=TrainerOptions(accelerator="cpu"),
         optimizer=Optimizer(),
     )
-    first = _batch(job, folder, model, pairs(400))  # type: ignore[arg-type]
+    first = _batch(job, folder, model, pairs(400), ALONE)  # type: ignore[arg-type]
     assert first.accumulate > 1
     (tmp_path / "states" / "step-1").mkdir(parents=True)
     folder.identity.write_text(json.dumps({"run": {_ACCUMULATE: str(first.accumulate)}, "files": []}))
     monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 1 << 40)
-    assert _batch(job, folder, model, pairs(400)) == first  # type: ignore[arg-type]
+    assert _batch(job, folder, model, pairs(400), ALONE) == first  # type: ignore[arg-type]
     job.resume = "restart"
-    assert _batch(job, folder, model, pairs(400)).accumulate == 1  # type: ignore[arg-type]
+    assert _batch(job, folder, model, pairs(400), ALONE).accumulate == 1  # type: ignore[arg-type]
     job.batch = BatchConfig(300, 2)
-    assert _batch(job, folder, model, pairs(400)) is job.batch  # type: ignore[arg-type]
+    assert _batch(job, folder, model, pairs(400), ALONE) is job.batch  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def test_accumulation_is_a_larger_batch(tmp_path: Path, tokenizer: Tokenizer) ->
 def gradients(module: TranslationModule, update: list[Batch]) -> list[float]:
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module.zero_grad()
-    module._gradients(update)
+    module._gradients(update, sum(batch.target_tokens for batch in update))
     return torch.cat([p.grad.flatten() for p in module.model.parameters() if p.grad is not None]).tolist()
 
 

@@ -1,0 +1,279 @@
+"""The processes that train one model together: which one this is, and what they do in step.
+
+An update is the same whatever the number of processes: each takes its share of the pairs of every batch, gradients are summed, and
+every process takes the same step. Lightning puts the model on its device; the sum is made here, because an update may be several
+batches, and one may have to be halved where memory is short.
+
+torchrun or SLURM's srun starts the processes, on one machine or several; else `trainer.devices` says how many this one starts.
+Only the first of them writes to the run folder and speaks.
+"""
+
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from seq2seq.errors import ConfigProblem, MachineProblem, Problem, is_out_of_memory
+from seq2seq.stopping import Stopped, follow, requested
+
+T = TypeVar("T")
+LONG = timedelta(hours=12)
+"""How long others wait while one reads data, validates or writes. That it dies is noticed at once, that it hangs is not."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process is `rank` of `count`, and on its machine `local_rank` of `local_count`."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+    training: Any = field(default=None, repr=False)
+    """The group of torch in which nobody waits long for another."""
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def machines(self) -> int:
+        return self.count // self.local_count
+
+    def share(self, items: Any) -> Any:
+        """What of a sequence or an array is for this process to work on."""
+        return items[self.rank :: self.count]
+
+    def sum(self, *numbers: float) -> list[float]:
+        """Of each number over all processes.
+
+        Raises:
+            MachineProblem: another process died, or did not come in time.
+        """
+        if self.count == 1:
+            return list(numbers)
+        device = "cpu" if dist.get_backend(self.training) == "gloo" else "cuda"
+        return self._summed(torch.tensor(numbers, dtype=torch.float64, device=device)).tolist()  # type: ignore[no-any-return]
+
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Gradients become their sums over all processes. Who had nothing to work on brings zeros.
+
+        Raises:
+            MachineProblem: as `sum`.
+        """
+        if self.count == 1:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        summed = self._summed(torch.cat([gradient.flatten() for gradient in gradients]))
+        for parameter, gradient in zip(parameters, torch.split(summed, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+
+    def _summed(self, tensor: Tensor) -> Tensor:
+        with self._others_there():
+            dist.all_reduce(tensor, group=self.training)
+        return tensor
+
+    def gathered(self, share: Sequence[T]) -> list[T]:
+        """What each process made of its share of items, in the order of the items."""
+        shares = self._each(list(share))
+        items: list[Any] = [None] * sum(map(len, shares))
+        for rank, of_one in enumerate(shares):
+            items[rank :: self.count] = of_one
+        return items
+
+    def agreed(self, make: Callable[[], T]) -> T:
+        """What the first process makes. If it fails, the others end without a word."""
+        with self._before_others(self.first):
+            held = [make() if self.first else None]
+        if self.count > 1:
+            with self._others_there():
+                dist.broadcast_object_list(held)
+        return held[0]  # type: ignore[return-value]
+
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Every process gets the values of the first one's."""
+        if self.count > 1:
+            with self._others_there():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def one_a_machine_first(self) -> AbstractContextManager[None]:
+        """What one process of each machine makes in here and leaves in the cache, the others find when they come in."""
+        return self._before_others(self.local_rank == 0)
+
+    @contextmanager
+    def _before_others(self, mine: bool) -> Iterator[None]:
+        """Some go first, and the others when those are done. If one of those fails, the others end without a word."""
+        if not mine:
+            self.wait()
+        try:
+            yield
+        except BaseException as error:
+            if mine:
+                self._each(getattr(error, "exit_code", Problem.exit_code))
+            raise
+        if mine:
+            self.wait()
+
+    def wait(self) -> None:
+        """For all others to come here, as long as it takes."""
+        if failed := [code for code in self._each(0) if code]:
+            raise SystemExit(failed[0])
+
+    def _each(self, mine: T) -> list[T]:
+        """What every process brings here."""
+        held: list[Any] = [mine] * self.count
+        if self.count > 1:
+            with self._others_there():
+                dist.all_gather_object(held, mine)
+        return held
+
+    @contextmanager
+    def _others_there(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            if (number := requested()) is not None:
+                raise Stopped(number, "stopped; the same command goes on from the last state") from None
+            raise MachineProblem(
+                f"process {self.rank} of {self.count} waits in vain: another one died or hangs ({str(error).split(chr(10))[0]})",
+                "see what the others say; the same command goes on from the last state",
+            ) from None
+
+    def strategy(self) -> Any:
+        """For Lightning's trainer."""
+        return "auto" if self.count == 1 else _Together(cluster_environment=_Place(self))
+
+
+ALONE = Processes()
+
+
+class _Together(DDPStrategy):
+    """Lightning's, but for its wrapper around the model, which would sum gradients after every backward."""
+
+    def configure_ddp(self) -> None:
+        pass
+
+
+class _Place(ClusterEnvironment):
+    """What Lightning wants to know of the processes."""
+
+    creates_processes_externally = True
+    main_address, main_port = "", 0  # the processes know each other already
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._processes.count
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self._processes.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self._processes.local_rank
+
+    def node_rank(self) -> int:
+        return self._processes.rank // self._processes.local_count
+
+
+@contextmanager
+def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str]) -> Iterator[Processes]:
+    """This process among those that train together; alone, if nothing says otherwise.
+
+    Args:
+        devices: how many processes to be, if neither torchrun nor srun has started them.
+        patience: seconds for which one in training may let the others wait.
+        another: the command that starts another one.
+
+    Raises:
+        ConfigProblem: there are not so many devices.
+    """
+    place, started = _place(os.environ), []
+    if starting := place is None and devices > 1:
+        place = Processes(0, devices, 0, devices)
+    if place is None or place.count == 1:
+        yield ALONE
+        return
+    if not on_cpu:
+        if place.local_count > (there := torch.cuda.device_count()):
+            raise ConfigProblem(
+                f"{place.local_count} processes were asked for on a machine with {there} GPUs",
+                f"trainer.devices={there}, or trainer.accelerator=cpu",
+            )
+        torch.cuda.set_device(place.local_rank)
+    if starting:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        started = [_start(another, rank, devices) for rank in range(1, devices)]
+    if parent := os.environ.get(_PARENT):
+        follow(int(parent))
+    if on_cpu and (starting or parent):
+        torch.set_num_threads(max(1, torch.get_num_threads() // place.local_count))
+    backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
+    try:
+        dist.init_process_group(backend, rank=place.rank, world_size=place.count, timeout=LONG)
+        training = dist.new_group(timeout=timedelta(seconds=patience), backend=backend.rpartition(":")[2])
+        yield replace(place, training=training)
+        dist.destroy_process_group()
+    except BaseException:
+        for child in started:
+            child.kill()
+        raise
+    for child in started:
+        child.wait()
+
+
+def _place(environment: Mapping[str, str]) -> Processes | None:
+    """What torchrun or srun says of this process, and of where the first one is; None if neither has started it."""
+
+    def numbers(*names: str) -> list[int]:
+        return [int(environment[name]) for name in names]
+
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return Processes(*numbers("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if "SLURM_STEP_ID" in environment and int(environment["SLURM_NTASKS"]) > 1:
+        os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(environment["SLURM_STEP_NODELIST"]))
+        os.environ.setdefault("MASTER_PORT", str(10_000 + int(environment["SLURM_JOB_ID"]) % 20_000))
+        a_machine = re.match(r"\d+", environment["SLURM_STEP_TASKS_PER_NODE"])
+        rank, count, local_rank = numbers("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+        return Processes(rank, count, local_rank, int(a_machine[0]) if a_machine else 1)
+    return None
+
+
+_PARENT = "SEQ2SEQ_STARTED_BY"
+
+
+def _start(command: Sequence[str], rank: int, count: int) -> "subprocess.Popen[bytes]":
+    said = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count, _PARENT: os.getpid()}
+    environment = {**os.environ, **{name: str(value) for name, value in said.items()}}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
