@@ -145,8 +145,8 @@ def _run(
     from seq2seq.shortlist import learn_shortlist
     from seq2seq.training.data import DrawnPairs, TranslationData, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
-    from seq2seq.training.products import choose_library, dtype_of
-    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model
+    from seq2seq.training.products import choose_library, choose_precision, dtype_of
+    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model, on_cpu
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
 
@@ -158,6 +158,10 @@ def _run(
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     model = new_model(model_config, job.seed)
+    anew = job.resume == "restart"
+    precision = job.trainer.precision
+    if precision == "auto":
+        precision = processes.agreed(lambda: choose_precision(on_cpu(job.trainer), folder.chosen(_PRECISION, anew)))
     batch = processes.agreed(lambda: _batch(job, folder, model, pairs["train"], processes))
     drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
     data = TranslationData(
@@ -186,7 +190,7 @@ def _run(
 
     say.line(
         "model",
-        f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters, products in {precision}",
     )
     needed = disk_forecast(model_config, job.averaging)
     processes.agreed(lambda: check_disk(folder.path, needed))
@@ -208,12 +212,13 @@ def _run(
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
 
-    dtype, anew = dtype_of(job.trainer.precision), job.resume == "restart"
+    dtype = dtype_of(precision)
     library = processes.agreed(lambda: choose_library(dtype, folder.chosen(_LIBRARY, anew)))
     choose_library(dtype, library)
     identity = {
         **_of_all(data.fingerprint(), processes),
         _LIBRARY: library,
+        _PRECISION: precision,
         **({_ACCUMULATE: str(batch.accumulate)} if job.batch.max_tokens == "auto" else {}),
         "tokenizer": tokenizer.fingerprint(),
         **machine(processes.count),
@@ -221,7 +226,8 @@ def _run(
     files = [asdict(record) for record in corpus.provenance.files]
     for change in processes.agreed(lambda: folder.begin(config, identity, files, anew)):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
-    outcome = fit(module, data, bundle, card, folder, job.trainer, job.averaging, screen, loggers, processes)
+    options = replace(job.trainer, precision=precision)
+    outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
     processes.agreed(lambda: folder.finish(outcome))
     return outcome
 
@@ -236,7 +242,7 @@ def _of_all(fingerprint: dict[str, str], processes: "Processes") -> dict[str, st
     return fingerprint
 
 
-_ACCUMULATE, _LIBRARY = "batches an update", "products by"
+_ACCUMULATE, _LIBRARY, _PRECISION = "batches an update", "products by", "products in"
 """What is found out when a run begins, and kept when it goes on."""
 
 

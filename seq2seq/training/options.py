@@ -5,7 +5,7 @@ from typing import Literal
 
 from seq2seq.schema import require
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainerOptions:
     validation_sentences: int | None = None
     """Score only the first so many sentences; null: all."""
     precision: Precision = "float32"
-    """bfloat16: products in bfloat16, weights and sums in float32."""
+    """bfloat16: products in bfloat16, weights and sums in float32. auto: that, where the machine is clearly faster at it."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     """Processes, each with a GPU of its own if there are any, that share every update; where torchrun or srun starts them, they say how many."""

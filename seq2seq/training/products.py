@@ -4,8 +4,8 @@ or bfloat16.
 What is put in here takes the place of `nn.Linear.forward`, which is its slow twin; parameters and their names stay.
 """
 
-import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seq2seq.atomic import write_text
-from seq2seq.folders import cache_folder
+from seq2seq.folders import cache_folder, digest_of
 from seq2seq.inference.products import least_seconds
 from seq2seq.kernels import processor
 from seq2seq.model.attention import MultiHeadAttention
@@ -108,21 +108,32 @@ _CHOSEN: dict[torch.dtype, bool] = {}
 def choose_library(dtype: torch.dtype, before: str | None = None) -> str:
     """The library that products of this process are made by, "oneDNN" or "torch's": the faster one, or that of `before`, because the two
     differ in the last bit and a run that goes on must not."""
-    chosen = before or _found_once(dtype)
+    chosen = before or _found_once(str(dtype), lambda: "oneDNN" if onednn_pays(dtype) else "torch's")
     _CHOSEN[dtype] = chosen == "oneDNN"
     return chosen
 
 
-def _found_once(dtype: torch.dtype) -> str:
-    """The faster library, remembered for this machine: where both are as fast, the same command would give other bits each time."""
-    known = "\n".join((processor(), torch.__version__, str(torch.get_num_threads()), str(dtype)))
-    path = cache_folder("products") / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.txt"
+def choose_precision(on_cpu: bool, before: str | None = None) -> Precision:
+    """What `trainer.precision=auto` is: that of `before`, else bfloat16 where its products are clearly faster, else float32."""
+    if before is not None:
+        return "bfloat16" if before == "bfloat16" else "float32"
+    if on_cpu:
+        pays = _found_once("bfloat16 pays", _bfloat16_pays) == "True"
+    else:
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if pays else "float32"
+
+
+def _found_once(what: str, find: Callable[[], object]) -> str:
+    """What was found, remembered for this machine: where two ways are as fast, the same command would give other bits each time."""
+    known = digest_of(processor(), torch.__version__, torch.get_num_threads(), what)
+    path = cache_folder("products") / f"{known}.txt"
     with suppress(OSError):
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "oneDNN" if onednn_pays(dtype) else "torch's")
+            write_text(path, str(find()))
         return path.read_text(encoding="utf-8")
-    return "oneDNN" if onednn_pays(dtype) else "torch's"
+    return str(find())
 
 
 def by_onednn(dtype: torch.dtype) -> bool:
@@ -133,9 +144,27 @@ def by_onednn(dtype: torch.dtype) -> bool:
 
 def onednn_pays(dtype: torch.dtype) -> bool:
     """Whether oneDNN is faster here than torch's default library, found by trying for some milliseconds."""
+    return _by_onednn(dtype) < _by_torch(dtype)
+
+
+_CLEARLY = 1.2
+"""Times as fast. Products are not all there is to do, and float32 is exact to more digits."""
+
+
+def _bfloat16_pays() -> bool:
+    narrow, wide = (min(_by_onednn(dtype), _by_torch(dtype)) for dtype in (torch.bfloat16, torch.float32))
+    return _CLEARLY * narrow < wide
+
+
+def _by_onednn(dtype: torch.dtype) -> float:
+    """Seconds for a product of usual size; without end where the library is not there."""
     x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
     try:
-        seconds = least_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""), 9)
+        return least_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""), 9)
     except (RuntimeError, AttributeError):
-        return False
-    return seconds < least_seconds(lambda: F.linear(x, weight), 9)
+        return math.inf
+
+
+def _by_torch(dtype: torch.dtype) -> float:
+    x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    return least_seconds(lambda: F.linear(x, weight), 9)

@@ -10,7 +10,7 @@ from torch import nn
 from seq2seq.inference.products import prepared
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import products
-from seq2seq.training.products import Product, by_onednn, choose_library, linear, quicken
+from seq2seq.training.products import Product, by_onednn, choose_library, choose_precision, linear, quicken
 from tests.conftest import ids, small_config
 
 
@@ -81,6 +81,18 @@ def test_a_run_that_goes_on_keeps_its_library(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "another machine"))
         assert choose_library(torch.float32, first) == first
         assert by_onednn(torch.float32) == pays
+
+
+@pytest.mark.parametrize("times", [1.0, 1.5])
+def test_auto_is_bfloat16_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: float) -> None:
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
+    monkeypatch.setattr(products, "_by_onednn", lambda dtype: 1.0 if dtype == torch.bfloat16 else times)
+    monkeypatch.setattr(products, "_by_torch", lambda dtype: 2.0)
+    found = "float32" if times == 1.0 else "bfloat16"
+    assert choose_precision(on_cpu=True) == found
+    monkeypatch.setattr(products, "_bfloat16_pays", lambda: times == 1.0)
+    assert choose_precision(on_cpu=True) == found  # remembered for this machine
+    assert choose_precision(on_cpu=True, before="float32") == "float32"  # a run that goes on
 
 
 def test_a_quickened_model_can_be_prepared() -> None:

@@ -1,6 +1,7 @@
 """How fast models are trained: this toolkit, OpenNMT-py and a plain PyTorch loop, side by side in one run.
 
     python tools/bench/train.py SOURCES TARGETS [--base] [--rounds 5] [--updates 8] [--opennmt PYTHON] [--json FILE]
+    python tools/bench/train.py SOURCES TARGETS --held-out SOURCES TARGETS [--tokens 3000000] [--rate 0.001] …
 
 Every system has both cores, its own batches of at most 4,096 tokens a side from the same tokenised pairs, and the same sizes (tiny: 4+4
 layers, 128 wide; base: 6+6, 512), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam. All take turns, once round
@@ -10,6 +11,9 @@ Ours runs in Lightning's loop as `seq2seq-train` does, OpenNMT-py in its own tra
 
 PYTHON has OpenNMT-py 3.5.1 (pip install --no-deps OpenNMT-py==3.5.1, then torch==2.13.0 and what it imports: pyonmttok configargparse
 ctranslate2 flask waitress rapidfuzz sacrebleu spacy pyahocorasick fasttext-wheel). Without it that system is left out.
+
+With `--held-out` each system trains once, until it has seen so many tokens, and what is shown is its loss on pairs it has not seen, in nats a target
+token, of the last weights, without smoothing.
 
 Share of peak: what the products with weights come to for tokens that are no padding, over what one large product of that precision does in the same
 time on all cores.
@@ -38,7 +42,7 @@ SHAPES = {
     "tiny": dict(layers=4, d_model=128, heads=4, d_feedforward=256),
     "base": dict(layers=6, d_model=512, heads=8, d_feedforward=2048),
 }
-MAX_TOKENS, RATE, DROPOUT, SMOOTHING, CLIP = 4096, 1e-4, 0.1, 0.1, 1.0
+MAX_TOKENS, DROPOUT, SMOOTHING, CLIP = 4096, 0.1, 0.1, 1.0
 
 
 def main() -> None:
@@ -51,25 +55,29 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=10000)
     parser.add_argument("--opennmt", help="a Python that has OpenNMT-py")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--held-out", nargs=2, help="compare losses on these pairs instead of speed")
+    parser.add_argument("--tokens", type=int, default=3_000_000, help="of source and target, after which losses are compared")
+    parser.add_argument("--rate", type=float, default=1e-4, help="the learning rate, from the first update to the last")
     parser.add_argument("--json", help="write the results there")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     shape = SHAPES["base" if options.base else "tiny"]
     if options.serve:
-        SYSTEMS[options.serve](Path(options.folder), shape)
+        SYSTEMS[options.serve](Path(options.folder), shape, options.rate)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            compare(options, shape, Path(folder))
+            (compare_losses if options.held_out else compare)(options, shape, Path(folder))
 
 
 # What a system's process does: it trains, and after every few updates waits until it is asked to go on.
 
 
 class Pace:
-    """Counts updates and tokens, and answers after as many updates as were asked for."""
+    """Counts updates and tokens, and answers after as many updates as were asked for; `loss` is of the pairs held out."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: Callable[[], float]) -> None:
+        self._loss = loss
         self.left, self.tokens, self.positions, self.seconds = 1, [0, 0], [0, 0], 0.0
         self.start = time.perf_counter()
 
@@ -84,25 +92,25 @@ class Pace:
         now = time.perf_counter()
         taken = {"seconds": now - self.start, "first": now - BEGAN}
         answer({**taken, "tokens": self.tokens, "positions": self.positions, "memory": peak_memory()})
-        line = sys.stdin.readline()
-        if not line:
-            os._exit(0)
-        self.left, self.tokens, self.positions = json.loads(line)["updates"], [0, 0], [0, 0]
+        while not (asked := json.loads(sys.stdin.readline() or "null") or os._exit(0)).get("updates"):
+            answer({"loss": self._loss()})
+        self.left, self.tokens, self.positions = asked["updates"], [0, 0], [0, 0]
         self.start = time.perf_counter()
 
 
-def prepared(folder: Path) -> Any:
+def prepared(folder: Path, name: str = "train") -> Any:
     """The pairs as tokens, and the size of their vocabulary."""
     from seq2seq.data.tokens import TokenPairs, TokenRows
 
-    data = json.loads((folder / "tokens.json").read_text())
+    data = json.loads((folder / f"{name}.json").read_text())
     size = data["vocabulary"]
     return TokenPairs(TokenRows(data["source"], size), TokenRows(data["target"], size)), size
 
 
-def ours(precision: str) -> Callable[[Path, dict[str, int]], None]:
-    def train(folder: Path, shape: dict[str, int]) -> None:
+def ours(precision: str) -> "System":
+    def train(folder: Path, shape: dict[str, int], rate: float) -> None:
         import lightning
+        import torch
 
         from seq2seq.data.sampler import BatchConfig
         from seq2seq.model.config import TransformerConfig
@@ -110,17 +118,31 @@ def ours(precision: str) -> Callable[[Path, dict[str, int]], None]:
         from seq2seq.training.data import TranslationData
         from seq2seq.training.module import TranslationModule
         from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
+        from seq2seq.training.processes import ALONE
         from seq2seq.training.run import _trainer, new_model
+        from seq2seq.training.schedule import Constant
 
         pairs, size = prepared(folder)
+        held_out, _ = prepared(folder, "valid")
         config = TransformerConfig(size, size, **shape, dropout=DROPOUT, norm_order="pre")
         options = TrainerOptions(precision=precision, validate_every=10**9, accelerator="cpu")  # type: ignore[arg-type]
-        data = TranslationData(pairs, pairs, BatchConfig(MAX_TOKENS), 1, options.max_steps, config.max_length)
+        data = TranslationData(pairs, held_out, BatchConfig(MAX_TOKENS), 1, options.max_steps, config.max_length)
         optimizer = Optimizer(label_smoothing=SMOOTHING, clip_norm=CLIP)
         nothing: Any = None
-        module = TranslationModule(new_model(config, 1), optimizer, _constant, options.max_steps, nothing, nothing, 1)
+        constant = Constant(rate)
+        module = TranslationModule(new_model(config, 1), optimizer, constant, options.max_steps, nothing, nothing, 1)
         module.prepare(options.precision, on_cpu=True)
-        pace = Pace()
+
+        def loss() -> float:
+            module.eval()
+            module.on_validation_epoch_start()
+            with torch.no_grad():
+                for batches in data.val_dataloader():
+                    module.validation_step(batches, 0)
+            module.train()
+            return module._nll / module._tokens
+
+        pace = Pace(loss)
 
         class Paced(lightning.Callback):
             def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -128,16 +150,12 @@ def ours(precision: str) -> Callable[[Path, dict[str, int]], None]:
                 pace.update(tokens, tokens)  # no position is padding
 
         average = MovingAverage(Averaging().decay)
-        _trainer(options, [average, Paced()], []).fit(module, train_dataloaders=data.train_dataloader())
+        _trainer(options, [average, Paced()], [], ALONE).fit(module, train_dataloaders=data.train_dataloader())
 
     return train
 
 
-def _constant(step: int, d_model: int, max_steps: int) -> float:
-    return RATE
-
-
-def plain(folder: Path, shape: dict[str, int]) -> None:
+def plain(folder: Path, shape: dict[str, int], rate: float) -> None:
     """What one writes first: torch's own Transformer, padded batches, torch's own loss."""
     import torch
     from torch import nn
@@ -158,14 +176,12 @@ def plain(folder: Path, shape: dict[str, int]) -> None:
     )
     dropout, positions = nn.Dropout(DROPOUT), sinusoids(512, width)
     parameters = [*table.parameters(), *model.parameters()]
-    adam = torch.optim.Adam(parameters, RATE, betas=(0.9, 0.98))
-    pace = Pace()
+    adam = torch.optim.Adam(parameters, rate, betas=(0.9, 0.98))
 
     def embedded(ids: Any) -> Any:
         return dropout(table(ids) * width**0.5 + positions[: ids.size(1)])
 
-    for number in itertools.count():
-        batch = pairs.batch(plan[number])
+    def loss_of(batch: Any, smoothing: float, reduction: str) -> Any:
         source, target = batch.source, batch.target_input
         features = model(
             embedded(source),
@@ -175,22 +191,42 @@ def plain(folder: Path, shape: dict[str, int]) -> None:
             memory_key_padding_mask=source == PAD,
             tgt_is_causal=True,
         )
-        logits = features @ table.weight.T
-        outputs = batch.target_output.flatten()
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), outputs, ignore_index=PAD, label_smoothing=SMOOTHING)
+        logits, outputs = features @ table.weight.T, batch.target_output.flatten()
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1), outputs, ignore_index=PAD, label_smoothing=smoothing, reduction=reduction
+        )
+
+    def held_out_loss() -> float:
+        held_out, _ = prepared(folder, "valid")
+        for module in (model, dropout):
+            module.eval()
+        with torch.no_grad():
+            batches = [held_out.batch(range(start, min(start + 50, len(held_out)))) for start in range(0, len(held_out), 50)]
+            nll = sum(float(loss_of(batch, 0.0, "sum")) for batch in batches)
+        for module in (model, dropout):
+            module.train()
+        return nll / sum(batch.target_tokens for batch in batches)
+
+    pace = Pace(held_out_loss)
+    for number in itertools.count():
+        batch = pairs.batch(plan[number])
+        loss = loss_of(batch, SMOOTHING, "mean")
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, CLIP)
         adam.step()
         adam.zero_grad()
-        pace.update([batch.source_tokens, batch.target_tokens], [source.numel(), target.numel()])
+        pace.update([batch.source_tokens, batch.target_tokens], [batch.source.numel(), batch.target_input.numel()])
 
 
-def opennmt(folder: Path, shape: dict[str, int]) -> None:
+def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
     """OpenNMT-py's command, slowed down to the pace."""
     import yaml  # type: ignore[import-untyped]
 
     settings = dict(
-        data={"corpus": {"path_src": str(folder / "train.source"), "path_tgt": str(folder / "train.target")}},
+        data={
+            part: {"path_src": str(folder / f"{name}.source"), "path_tgt": str(folder / f"{name}.target")}
+            for part, name in (("corpus", "train"), ("valid", "valid"))
+        },
         src_vocab=str(folder / "vocabulary"),
         tgt_vocab=str(folder / "vocabulary"),
         share_vocab=True,
@@ -211,7 +247,7 @@ def opennmt(folder: Path, shape: dict[str, int]) -> None:
         model_dtype="fp32",
         optim="adam",
         adam_beta2=0.98,
-        learning_rate=RATE,
+        learning_rate=rate,
         decay_method="none",
         max_grad_norm=CLIP,
         normalization="tokens",
@@ -232,7 +268,13 @@ def opennmt(folder: Path, shape: dict[str, int]) -> None:
     import onmt.bin.train  # type: ignore[import-not-found]
     import onmt.trainer  # type: ignore[import-not-found]
 
-    pace, accumulate = Pace(), onmt.trainer.Trainer._gradient_accumulation
+    held: dict[str, Any] = {}
+    pace = Pace(lambda: held["trainer"].validate(held["valid_iter"]).xent())
+    accumulate, train = onmt.trainer.Trainer._gradient_accumulation, onmt.trainer.Trainer.train
+
+    def watched(self: Any, *arguments: Any, **more: Any) -> Any:
+        held.update(trainer=self, valid_iter=more.get("valid_iter"))
+        return train(self, *arguments, **more)
 
     def paced(self: Any, batches: Any, *rest: Any, **more: Any) -> Any:
         result = accumulate(self, batches, *rest, **more)
@@ -242,12 +284,14 @@ def opennmt(folder: Path, shape: dict[str, int]) -> None:
         pace.update(tokens, [sum(n * length for (n, length), _ in shapes), sum(n * (length - 1) for _, (n, length) in shapes)])
         return result
 
+    onmt.trainer.Trainer.train = watched
     onmt.trainer.Trainer._gradient_accumulation = paced  # with its optimizer's step within
     sys.argv, sys.stdout = ["onmt_train", "-config", str(folder / "opennmt.yaml")], sys.stderr
     onmt.bin.train.main()
 
 
-SYSTEMS: dict[str, Callable[[Path, dict[str, int]], None]] = {
+System = Callable[[Path, dict[str, int], float], None]
+SYSTEMS: dict[str, System] = {
     "ours float32": ours("float32"),
     "ours bfloat16": ours("bfloat16"),
     "OpenNMT-py float32": opennmt,
@@ -272,11 +316,38 @@ def compare(options: argparse.Namespace, shape: dict[str, int], folder: Path) ->
         Path(options.json).write_text(json.dumps({"options": vars(options), "rows": rows}, indent=1))
 
 
+def compare_losses(options: argparse.Namespace, shape: dict[str, int], folder: Path) -> None:
+    write_tokens(options, folder)
+    for name in options.systems:
+        if name.startswith("OpenNMT") and not options.opennmt:
+            continue
+        process, seen = started(name, options, folder), 0
+        while seen < options.tokens:
+            seen += sum(process.ask(updates=10)["tokens"])
+        print(f"{name + ':':<24} {process.ask(loss=True)['loss']:.4f} after {seen:,} tokens", flush=True)
+        process.end()
+
+
+def started(name: str, options: argparse.Namespace, folder: Path) -> Process:
+    python = options.opennmt if name.startswith("OpenNMT") else sys.executable
+    command = [
+        python,
+        __file__,
+        options.sources,
+        options.targets,
+        "--serve",
+        name,
+        "--folder",
+        str(folder),
+        f"--rate={options.rate}",
+    ]
+    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)) if options.held_out else str(os.cpu_count() or 1)
+    return Process(name, command + ["--base"] * options.base, {"OMP_NUM_THREADS": threads}, folder / "log")
+
+
 def one_round(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Some updates by a system, after two that warm it up."""
-    python = options.opennmt if name.startswith("OpenNMT") else sys.executable
-    command = [python, __file__, options.sources, options.targets, "--serve", name, "--folder", str(folder)]
-    process = Process(name, command + ["--base"] * options.base, {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}, folder / "log")
+    process = started(name, options, folder)
     process.ask(updates=2)
     found = process.ask(updates=options.updates)
     process.end()
@@ -289,14 +360,16 @@ def write_tokens(options: argparse.Namespace, folder: Path) -> int:
     from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
     from seq2seq.symbols import SPECIAL
 
-    sources, targets = (list(read_lines(Path(name))) for name in (options.sources, options.targets))
-    tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=options.vocabulary), sources, targets)
-    ids = tokenizer.encode_source(sources), tokenizer.encode_target(targets)
+    corpus = {"train": (options.sources, options.targets), "valid": options.held_out or (options.sources, options.targets)}
+    texts = {name: [list(read_lines(Path(path))) for path in paths] for name, paths in corpus.items()}
+    tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=options.vocabulary), *texts["train"])
     pieces = tokenizer.source_pieces()
-    (folder / "tokens.json").write_text(json.dumps({"source": ids[0], "target": ids[1], "vocabulary": len(pieces)}))
     (folder / "vocabulary").write_text("".join(f"{piece}\n" for piece in pieces[len(SPECIAL) :]))
-    for name, rows in zip(("source", "target"), ids, strict=True):
-        (folder / f"train.{name}").write_text("".join(" ".join(pieces[i] for i in row[:-1]) + "\n" for row in rows))
+    for name, sides in texts.items():
+        ids = dict(zip(("source", "target"), (tokenizer.encode_source(sides[0]), tokenizer.encode_target(sides[1])), strict=True))
+        (folder / f"{name}.json").write_text(json.dumps({**ids, "vocabulary": len(pieces)}))
+        for side, rows in ids.items():
+            (folder / f"{name}.{side}").write_text("".join(" ".join(pieces[i] for i in row[:-1]) + "\n" for row in rows))
     return len(pieces)
 
 
