@@ -73,17 +73,17 @@ def evaluate(
     check_tokenizer(tokenize)
     scores = []
     for name in metrics:
-        metric = _metric(name, tokenize, lowercase)
+        metric = metric_of(name, tokenize, lowercase)
         result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=bootstrap)
         interval = (float(result._mean - result._ci), float(result._mean + result._ci)) if bootstrap > 1 else (None, None)
-        scores.append(Score(_NAMES[name], result.score, str(metric.get_signature()), *interval))
+        scores.append(Score(NAMES[name], result.score, str(metric.get_signature()), *interval))
     return scores
 
 
-_NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
+NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
 
 
-def _metric(name: Metric, tokenize: str, lowercase: bool) -> Any:
+def metric_of(name: Metric, tokenize: str, lowercase: bool) -> Any:
     from sacrebleu.metrics import BLEU, CHRF, TER
 
     metric: Any

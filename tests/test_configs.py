@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from seq2seq.cli import evaluate, export, score, train, translate
+from seq2seq.cli import compare, evaluate, export, score, train, translate
 from seq2seq.decoding.stepper import Search
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
@@ -18,6 +18,7 @@ from seq2seq.schema import build
 CONF = Path(__file__).parent.parent / "conf"
 JOBS: dict[str, Any] = {
     "train": train.TrainJob,
+    "compare": compare.CompareJob,
     "evaluate": evaluate.EvaluateJob,
     "translate": translate.TranslateJob,
     "export": export.ExportJob,

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.test_sets import TestSet, check_test_set, test_set_of
 from seq2seq.cli.translating import Bundles, folders, load_translator
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
@@ -60,19 +61,6 @@ def main() -> None:
     COMMAND.main(EvaluateJob, run)
 
 
-@dataclass(frozen=True)
-class TestSet:
-    """What is translated and compared with."""
-
-    name: str
-    sources: list[str]
-    references: list[str]
-    target: str
-    """Language code, as far as it is known."""
-    notes: tuple[str, ...] = ()
-    """What the recipe dropped."""
-
-
 def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     """Score, print the table, write results.json."""
     from seq2seq.atomic import write_text
@@ -80,10 +68,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.data.text import is_blank
     from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
 
-    if (job.recipe is None) == (job.reference is None):
-        raise ConfigProblem(
-            "say what to compare with: either recipe= and split=, or reference=", "for example recipe=cldr split=test"
-        )
+    check_test_set(job)
     if (job.bundle is None) == (job.hypothesis is None):
         raise ConfigProblem("say what to judge: either bundle= or hypothesis=", "for example bundle=runs/demo/bundle")
     if job.bundle and job.reference and not job.source:
@@ -100,7 +85,8 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if job.offline:
         go_offline()
     translator = load_translator(job) if job.bundle else None
-    test_set = _recipe_split(job, translator) if job.recipe is not None else _files(job, translator)
+    languages = (translator.bundle.config.source, translator.bundle.config.target) if translator else None
+    test_set = test_set_of(job, languages)
     tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
     hypotheses = _hypotheses(job, translator, test_set)
@@ -118,30 +104,6 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     }
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     _show(test_set, scores, {"translations": empty, "references": empty_references}, output)
-
-
-def _recipe_split(job: EvaluateJob, translator: "Translator | None") -> TestSet:
-    """A split of the recipe, in the direction that the bundle translates."""
-    recipe = job.recipe
-    if translator:
-        recipe = replace(recipe, source=translator.bundle.config.source, target=translator.bundle.config.target)
-    corpus = recipe.load((job.split,))
-    data = corpus.splits[job.split]
-    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
-    return TestSet(name, list(data["source"]), list(data["target"]), recipe.target, corpus.provenance.notes)
-
-
-def _files(job: EvaluateJob, translator: "Translator | None") -> TestSet:
-    from seq2seq.data.lines import read_lines
-    from seq2seq.data.packing import unpacked_name
-    from seq2seq.data.parallel import parallel_pairs
-
-    reference = Path(str(job.reference))
-    language = translator.bundle.config.target if translator else unpacked_name(reference).suffix.removeprefix(".")
-    if job.source:
-        pairs = list(parallel_pairs(Path(job.source), reference))
-        return TestSet(reference.name, [source for source, _ in pairs], [target for _, target in pairs], language)
-    return TestSet(reference.name, [], list(read_lines(reference)), language)
 
 
 def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: TestSet) -> list[str]:

@@ -259,6 +259,20 @@ def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -
     assert json.loads((trained / "p.json").read_text())["scores"][0]["value"] == pytest.approx(100.0)
 
 
+def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:
+    systems = "systems=[runs/mine/bundle,corpus/test.de,runs/mine/bundle]"
+    files = ["source=corpus/test.en", "reference=corpus/test.de", "samples=50"]
+    done = command("compare", systems, *files, "names=[mine,perfect,again]", folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    said = done.stdout.decode()
+    assert "perfect: 9 sentences better, 0 the same, 0 worse than mine" in said
+    assert "again: 0 sentences better, 9 the same, 0 worse than mine" in said
+    assert re.search(r"perfect +BLEU +100.00", said)
+    page = (trained / "comparison.html").read_text()
+    assert page.count("<polyline") == 2
+    assert "perfect" in page
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "said"),
     [
@@ -289,6 +303,11 @@ def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -
         ("translate", ["bundle=x", "input=missing.txt"], 3, "there is no file missing.txt"),
         ("evaluate", ["bundle=x", "recipe.target=ja"], 2, "choose one first: recipe=cldr"),
         ("evaluate", ["recipe=cldr"], 2, "either bundle= or hypothesis="),
+        ("compare", ["systems=[a]", "recipe=cldr"], 2, "there are 1 systems"),
+        ("compare", ["systems=[a,b]"], 2, "either recipe= and split=, or reference="),
+        ("compare", ["systems=[a,b]", "recipe=cldr"], 3, "there is no a"),
+        ("compare", ["systems=[a,b]", "reference=b", "output=b"], 2, "output would take the place of b"),
+        ("compare", ["systems=[a,b]", "names=[a]", "recipe=cldr"], 2, "names: as many"),
         ("evaluate", ["bundle=nowhere", "recipe=cldr"], 4, "not a bundle"),
     ],
 )

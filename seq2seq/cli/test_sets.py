@@ -1,0 +1,77 @@
+"""What the commands that judge share: a test set, out of a recipe or out of files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from seq2seq.errors import ConfigProblem
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What is translated and compared with."""
+
+    name: str
+    sources: list[str]
+    """Empty if they were not given."""
+    references: list[str]
+    target: str
+    """Language code, as far as it is known."""
+    notes: tuple[str, ...] = ()
+    """What the recipe dropped."""
+
+
+class Judging(Protocol):
+    """The settings that say what to compare with."""
+
+    @property
+    def recipe(self) -> Any: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def reference(self) -> str | None: ...
+
+
+def check_test_set(job: Judging) -> None:
+    """Raises ConfigProblem unless either a recipe or a reference is given."""
+    if (job.recipe is None) == (job.reference is None):
+        raise ConfigProblem(
+            "say what to compare with: either recipe= and split=, or reference=", "for example recipe=cldr split=test"
+        )
+
+
+def test_set_of(job: Judging, languages: tuple[str, str] | None) -> TestSet:
+    """A split of the recipe, or the files.
+
+    Args:
+        languages: source and target of the models that are judged, if they are known.
+
+    Raises:
+        DataProblem: the files cannot be read, or do not fit line by line.
+    """
+    return _split(job, languages) if job.recipe is not None else _files(job, languages)
+
+
+def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
+    recipe = job.recipe
+    if languages:
+        recipe = replace(recipe, source=languages[0], target=languages[1])
+    corpus = recipe.load((job.split,))
+    data = corpus.splits[job.split]
+    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
+    return TestSet(name, list(data["source"]), list(data["target"]), recipe.target, corpus.provenance.notes)
+
+
+def _files(job: Judging, languages: tuple[str, str] | None) -> TestSet:
+    from seq2seq.data.lines import read_lines
+    from seq2seq.data.packing import unpacked_name
+    from seq2seq.data.parallel import parallel_pairs
+
+    reference = Path(str(job.reference))
+    language = languages[1] if languages else unpacked_name(reference).suffix.removeprefix(".")
+    if job.source:
+        pairs = list(parallel_pairs(Path(job.source), reference))
+        return TestSet(reference.name, [source for source, _ in pairs], [target for _, target in pairs], language)
+    return TestSet(reference.name, [], list(read_lines(reference)), language)

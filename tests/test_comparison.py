@@ -1,0 +1,85 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq.comparison import System, by_length, judged, sentence_scores, wins
+from seq2seq.evaluation import evaluate
+from seq2seq.page import Comparison, Curve, Sentence, differences, page
+
+REFERENCES = [
+    f"the {animal} sleeps in the {place} all day"
+    for animal in ("dog", "cat", "owl", "bear")
+    for place in ("house", "barn", "wood", "cave", "tree")
+]
+GOOD = System("good", [text.replace("day", "night") if i % 4 == 0 else text for i, text in enumerate(REFERENCES)])
+POOR = System("poor", [text.replace("sleeps", "runs").replace("in the", "to") for text in REFERENCES])
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "randomisation"])
+def test_scores_are_those_of_evaluate_and_a_clear_difference_is_no_chance(test: str) -> None:
+    bleu, chrf = judged([POOR, GOOD, POOR], REFERENCES, ("bleu", "chrf++"), "13a", test=test, samples=300)  # type: ignore[arg-type]
+    assert (bleu.metric, chrf.metric) == ("BLEU", "chrF++")
+    for verdict, name in ((bleu, "bleu"), (chrf, "chrf++")):
+        for system, found in zip((POOR, GOOD, POOR), verdict.systems, strict=True):
+            (alone,) = evaluate(system.translations, REFERENCES, (name,), bootstrap=1000)  # type: ignore[arg-type]
+            assert found.value == pytest.approx(alone.value)
+            assert found.low - 1e-4 <= found.value <= found.high + 1e-4
+        assert verdict.systems[0].p_value is None
+        assert verdict.systems[1].p_value is not None
+        assert verdict.systems[1].p_value < 0.05
+        assert verdict.systems[2].p_value is not None
+        assert verdict.systems[2].p_value > 0.05
+
+
+def test_sentences_are_won_and_lost() -> None:
+    ours, theirs = sentence_scores(GOOD, REFERENCES), sentence_scores(POOR, REFERENCES)
+    assert wins(ours, theirs) == (len(REFERENCES), 0, 0)
+    assert wins([1.0, 2.0, 3.0], [1.001, 3.0, 2.0]) == (1, 1, 1)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=60))
+def test_every_sentence_is_in_one_bucket(lengths: list[int]) -> None:
+    references = [" ".join(["a"] * length) for length in lengths]
+    buckets = by_length([System("a", references)], references, lambda ours, theirs: float(len(ours)))
+    assert sum(bucket.sentences for bucket in buckets) == len(lengths)
+    assert all(bucket.scores == (bucket.sentences,) for bucket in buckets)
+    bounds = [bound for bucket in buckets for bound in (bucket.shortest, bucket.longest)]
+    assert bounds == sorted(bounds)
+
+
+def test_differences_mark_what_is_not_in_the_reference() -> None:
+    assert differences("a small dog", "a big dog") == "a <mark>big</mark> dog"
+    assert differences("a dog", "a dog") == "a dog"
+    assert differences("x", "<b> & x") == "<mark>&lt;b&gt; &amp; </mark>x"
+
+
+def test_the_page_says_everything_and_obeys_nothing() -> None:
+    evil = "<script>alert(1)</script>"
+    verdicts = judged([System(evil, POOR.translations), GOOD], REFERENCES, ("bleu",), "13a", samples=50)
+    sentence = Sentence(7, evil, REFERENCES[0], [evil, evil], [1.0, 2.0])
+    systems = [System(evil, POOR.translations), GOOD]
+    made = page(
+        Comparison(
+            evil,
+            "paired bootstrap",
+            systems,
+            verdicts,
+            [(3, 2, 1)],
+            [],
+            [sentence],
+            [sentence],
+            [Curve(evil, [(1, 10), (2, 20)])],
+        )
+    )
+    assert "<script>" not in made
+    assert "http" not in made
+    for text in (
+        "<!doctype html>",
+        "<polyline",
+        "paired bootstrap",
+        ">3<",
+        f"{verdicts[0].systems[1].value:.2f}",
+        "gains most",
+        "loses most",
+    ):
+        assert text in made
