@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seq2seq.kernels import KERNEL_WIDTHS, training_kernels, training_scratch_size
-from seq2seq.symbols import PAD
+from seq2seq.symbols import PAD, UNK
 
 _LONG = 256
 """Positions of a sentence above which a library's products are faster than the kernel."""
@@ -49,6 +49,19 @@ class Segments:
         out = joined.new_zeros(*self.real.shape, *joined.shape[2:])
         out[self.real] = joined[0]
         return out
+
+
+ROUND = 32
+"""Rows. A library makes a program for every new shape of a product, which for small ones takes as long as the product itself; of round
+numbers of rows there are few, so that it finds most of its programs made."""
+
+
+def filled_up(ids: Tensor) -> Tensor:
+    """ids (B, L), padded -> (B + 1, L or more): one more row that is there for nothing, with which the tokens are a round number."""
+    missing = ROUND - int((ids != PAD).sum()) % ROUND
+    wide = F.pad(ids, (0, max(0, missing - ids.size(1)), 0, 1), value=PAD)
+    wide[-1, :missing] = UNK
+    return wide
 
 
 @dataclass(frozen=True, eq=False)

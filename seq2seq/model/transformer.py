@@ -14,7 +14,8 @@ from seq2seq.model.decoder import Decoder
 from seq2seq.model.embedding import Embedding
 from seq2seq.model.encoder import Encoder
 from seq2seq.model.masks import padding_mask
-from seq2seq.model.segments import Segments, Within
+from seq2seq.model.segments import ROUND, Segments, Within, filled_up
+from seq2seq.symbols import PAD
 
 
 class Transformer(nn.Module):
@@ -62,11 +63,15 @@ class Transformer(nn.Module):
     def joined_features(self, source: Tensor, target: Tensor) -> Tensor:
         """The features of the positions of `target` that are not padding, one below the other: (N, E). As `features`, its slow twin, but
         sentences lie end to end, so that nothing is made for padding."""
+        tokens = int((target != PAD).sum())
+        if self.config.max_length >= ROUND:
+            source, target = filled_up(source), filled_up(target)
         of_source, of_target = Segments.of(source), Segments.of(target)
         x, rotation = self.source_embedding(of_source.joined(source), of_source.positions)
         memory = self.encoder(x, Within(of_source, of_source), rotation)
         x, rotation = self.target_embedding(of_target.joined(target), of_target.positions)
-        return self.decoder(x, memory, Within(of_target, of_source), rotation, Within(of_target, of_target))[0]  # type: ignore[no-any-return]
+        features = self.decoder(x, memory, Within(of_target, of_source), rotation, Within(of_target, of_target))
+        return features[0, :tokens]  # type: ignore[no-any-return]
 
     def encode(self, source: Tensor) -> Tensor:
         """source (B, S), each row with at least one token -> memory (B, S, E)."""

@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seq2seq.kernels import training_kernels
+from seq2seq.model.segments import ROUND
 from seq2seq.training.products import linear
 
 CHUNK = 512
@@ -48,20 +50,24 @@ class ProjectedCrossEntropy(torch.autograd.Function):
             by_features, by_weight = torch.empty_like(wide), torch.zeros_like(weight, dtype=torch.float32)
             for start in range(0, wide.size(1), CHUNK // passes):
                 chunk = slice(start, start + CHUNK // passes)
-                rows, wanted = wide[:, chunk].flatten(0, 1), targets[chunk].repeat(passes)[:, None]
+                wanted = targets[chunk]
+                count = len(wanted)
+                rows = F.pad(wide[:, chunk], (0, 0, 0, -count % ROUND)).flatten(0, 1)
                 logits = linear(rows.to(dtype), narrow_weight)
-                nll -= logits.gather(1, wanted).float().sum()
+                by_pass = logits.view(passes, -1, logits.size(1))[:, :count]
+                nll -= by_pass.gather(2, wanted.expand(passes, -1)[..., None]).float().sum()
                 if passes == 1:
                     by_logits, greatest, total = exponentials_of_rows(logits)
-                    nll += (total.log() + greatest).sum()
+                    nll += (total.log() + greatest)[:count].sum()
                     shares = rows / total
                 else:
                     by_logits, normalizers, divergences = agreement_of_rows(logits, r_drop / 2)
-                    nll += normalizers.sum()
-                    loss += r_drop / 2 * divergences.sum()
+                    nll += normalizers.view(2, -1)[:, :count].sum()
+                    loss += r_drop / 2 * divergences[:count].sum()
                     total, shares = normalizers.new_ones(()), rows
                 if gradients:
-                    by_features[:, chunk] = (linear(by_logits, narrow_weight.T) / total).view(passes, -1, wide.size(2))
+                    by_rows = linear(by_logits, narrow_weight.T) / total
+                    by_features[:, chunk] = by_rows.view(passes, -1, wide.size(2))[:, :count]
                     if dtype == torch.float32:
                         by_weight.addmm_(by_logits.T, shares)
                     else:

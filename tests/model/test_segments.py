@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seq2seq.model import segments as module
 from seq2seq.model.attention import scaled_dot_product_attention
-from seq2seq.model.segments import Segments, Within, as_padded, attention_within
+from seq2seq.model.segments import ROUND, Segments, Within, as_padded, attention_within, filled_up
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from tests.conftest import ids, small_config
@@ -80,6 +80,15 @@ def test_positions_and_places() -> None:
     assert of.positions.tolist() == [0, 1, 2, 0, 0, 1]
     assert of.joined(padded).tolist() == [[5, 6, 7, 8, 9, 4]]
     assert torch.equal(of.padded(of.joined(padded)), padded)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_filled_up_has_a_round_number_of_tokens(sentences: int, longest: int) -> None:
+    batch = segments(lengths(sentences, longest)).real.long() * 7
+    filled = filled_up(batch)
+    assert int((filled != PAD).sum()) % ROUND == 0
+    assert torch.equal(filled[:-1, : batch.size(1)], batch)
+    assert 0 < int((filled[-1] != PAD).sum()) <= ROUND
 
 
 @pytest.mark.parametrize("with_kernels", [True, False])
