@@ -59,6 +59,7 @@ class TrainJob:
     batch: BatchConfig
     filters: Filters
     shortlist: bool
+    begin_from: str | None
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
@@ -122,9 +123,13 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)
 
-    tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
+    if job.begin_from:
+        tokenizer = Tokenizer.load(Path(job.begin_from) / "tokenizer")
+        tokenizer.config = replace(tokenizer.config, sampling=job.tokenizer.sampling)
+    else:
+        tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
-    fewer = [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
+    fewer = [] if job.begin_from else [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
     said = f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
     say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
     return corpus, tokenizer
@@ -157,7 +162,13 @@ def _run(
     loggers = job.logger.make(folder.path) if processes.first else []
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
+    begun = Bundle.load(job.begin_from) if job.begin_from else None
+    if begun:
+        rates = {name: rate for name, rate in vars(job.model).items() if name.endswith("dropout")}
+        model_config = replace(begun.config.model, **rates)
     model = new_model(model_config, job.seed)
+    if begun:
+        model.load_state_dict(begun.model.state_dict())
     anew = job.resume == "restart"
     precision = job.trainer.precision
     if precision == "auto":
@@ -221,6 +232,7 @@ def _run(
         _PRECISION: precision,
         **({_ACCUMULATE: str(batch.accumulate)} if job.batch.max_tokens == "auto" else {}),
         "tokenizer": tokenizer.fingerprint(),
+        **({"begun from": begun.fingerprint()} if begun else {}),
         **machine(processes.count),
     }
     files = [asdict(record) for record in corpus.provenance.files]

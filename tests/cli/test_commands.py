@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
@@ -257,6 +258,36 @@ def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -
     )
     assert perfect.returncode == 0, perfect.stderr.decode()
     assert json.loads((trained / "p.json").read_text())["scores"][0]["value"] == pytest.approx(100.0)
+
+
+def test_training_begins_from_a_bundle(trained: Path) -> None:
+    """Its weights, tokenizer and shape, whatever the settings say of them; the first validation is already as good."""
+    mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "begin_from=runs/mine/bundle"]
+    settings = [
+        "run_dir=runs/more",
+        "trainer.max_steps=1",
+        "trainer.validate_every=1",
+        "schedule.learning_rate=1e-9",
+        "averaging=none",
+    ]
+    done = command("train", *mine, *settings, "model.dropout=0.3", "logger=csv", folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    before, after = (Bundle.load(trained / "runs" / name / "bundle") for name in ("mine", "more"))
+    assert after.tokenizer.fingerprint() == before.tokenizer.fingerprint()
+    assert after.config.model.d_model == 16
+    assert after.config.model.dropout == 0.3
+    for ours, theirs in zip(after.model.parameters(), before.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_sweep_leaves_a_table(trained: Path) -> None:
+    mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
+    done = command("train", "-m", "seed=1,2", "run_dir=runs/sweep${seed}", "hydra.sweep.dir=sweep", *mine, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    rows = (trained / "sweep" / "sweep.csv").read_text().splitlines()
+    assert rows[0] == "seed,run_dir,bleu"
+    assert sorted(row.split(",")[:2] for row in rows[1:]) == [["1", "runs/sweep1"], ["2", "runs/sweep2"]]
+    assert (trained / "sweep" / "sweep.md").read_text() in done.stdout.decode()
 
 
 def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:

@@ -1,0 +1,47 @@
+"""The table of a sweep: `seq2seq-train -m seed=1,2,3 …` leaves `sweep.csv` and `sweep.md` in the sweep's folder."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+_ROW = "row.json"
+
+
+class SweepTable(Callback):
+    """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED:
+            return
+        row = {**_settings(list(config.hydra.overrides.task)), "run_dir": config.run_dir, "bleu": job_return.return_value}
+        folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ROW).write_text(json.dumps(row), encoding="utf-8")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{_ROW}"))]
+        if not rows:
+            return
+        rows.sort(key=lambda row: -row["bleu"])
+        varied = [name for name in rows[0] if name == "bleu" or len({str(row.get(name)) for row in rows}) > 1]
+        table = [[_shown(row.get(name, "")) for name in varied] for row in rows]
+        with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([varied, *table])
+        lines = [f"| {' | '.join(cells)} |" for cells in (varied, ["---"] * len(varied), *table)]
+        (folder / "sweep.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print("\n" + "\n".join(lines) + f"\n\nwritten to {folder / 'sweep.md'}")
+
+
+def _settings(overrides: list[str]) -> dict[str, str]:
+    return {name.lstrip("+"): value for name, _, value in (override.partition("=") for override in overrides)}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
