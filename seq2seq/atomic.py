@@ -5,12 +5,15 @@ manifest, which is written last and tells whether what is there is what was writ
 """
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             _exchange(temporary, path)  # what was there is now under the temporary name
         else:
             os.rename(temporary, path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def adding_folder(path: Path) -> Iterator[Path]:
+    """As `replacing_folder`, but if another process has put its own there meanwhile, that one stays: somebody may be reading it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for entry in sorted(temporary.rglob("*")):
+            sync(entry)
+        sync(temporary)
+        with suppress(FileExistsError):
+            try:
+                os.rename(temporary, path)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seq2seq.atomic import replacing_folder
+from seq2seq.atomic import adding_folder
 
 
 def cache_folder(name: str) -> Path:
@@ -22,9 +24,16 @@ def digest_of(*made_from: Any) -> str:
 
 
 def remembered(name: str, key: str, write: Callable[[Path], None]) -> Path:
-    """The folder `key` of our cache; if it is not there, `write` is given one to fill."""
+    """The folder `key` of our cache; if it is not there, `write` is given one to fill. What is there is never changed."""
     folder = cache_folder(name) / key
     if not folder.is_dir():
-        with replacing_folder(folder) as temporary:
+        for left in folder.parent.glob(".*.tmp-*"):
+            if time.time() - left.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(left, ignore_errors=True)
+        with adding_folder(folder) as temporary:
             write(temporary)
     return folder
+
+
+_FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds after which what a killed process left half made is removed."""

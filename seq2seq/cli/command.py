@@ -3,6 +3,7 @@
 `--help` and a mistyped setting are answered without importing torch or Lightning.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from seq2seq.errors import ConfigProblem, did_you_mean, guard
 from seq2seq.schema import build
 
 Job = TypeVar("Job")
+COMPOSED = "--composed"
+"""The only argument of a command that is given its composed config on the standard input: another process of the same job."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Command:
         with guard():
             if {"--help", "-h"} & set(sys.argv[1:]):
                 print(self.help())
+                return
+            if sys.argv[1:] == [COMPOSED]:
+                config = json.load(sys.stdin)
+                work(build(job, config, allow_targets=True), config)
                 return
             self._check_overrides()
             self._run(job, work)
@@ -145,13 +152,6 @@ class Command:
         text = _read(f"{self.config_name}.yaml")
         body = text[text.index("\n\n") :].split("\nhydra:")[0]
         return body.strip().split("\n")
-
-
-def again(module: str) -> list[str]:
-    """What starts this very command once more, or of a sweep the job that is running."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return [sys.executable, "-m", module, *HydraConfig.get().overrides.task]
 
 
 def choices(group: str) -> list[str]:

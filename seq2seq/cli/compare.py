@@ -55,7 +55,7 @@ class CompareJob:
         require(
             (not isinstance(self.recipe, dict), "recipe: choose one first, recipe=NAME"),
             (self.names is None or len(self.names) == len(self.systems), "names: as many as there are systems, or none"),
-            (bool(self.metrics), "metrics: at least one"),
+            (bool(self.metrics) and len(set(self.metrics)) == len(self.metrics), "metrics: at least one, and each once"),
             (self.samples >= 2, f"samples is {self.samples}, it must be at least 2"),
             (self.examples >= 0, "examples must not be negative"),
             (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
@@ -86,6 +86,8 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
         go_offline()
     translators = [_translator(job, path) for path in job.systems]
     test_set = test_set_of(job, _languages(translators))
+    if not test_set.references:
+        raise DataProblem("there is nothing to compare: no line at all", "check the files or the split")
     tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
     names = job.names or _names(job.systems)

@@ -16,6 +16,10 @@ _ROW = "row.json"
 class SweepTable(Callback):
     """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        for left in Path(config.hydra.sweep.dir).rglob(_ROW):
+            left.unlink()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED:
             return
@@ -26,7 +30,7 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{_ROW}"))]
+        rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(_ROW))]
         if not rows:
             return
         rows.sort(key=lambda row: -row["bleu"])

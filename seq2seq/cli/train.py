@@ -1,5 +1,6 @@
 """seq2seq-train: recipe -> corpus -> tokenizer -> batches -> model -> bundle."""
 
+import json
 import re
 import shlex
 import sys
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from seq2seq.cli.command import Command, again
+from seq2seq.cli.command import COMPOSED, Command
 from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
@@ -71,6 +72,10 @@ class TrainJob:
         chosen = ("recipe", "schedule", "decoding", "logger")
         require(
             *((not isinstance(getattr(self, name), dict), f"{name}: choose one first, {name}=NAME") for name in chosen),
+            (
+                self.begin_from is None or Path(self.run_dir).resolve() not in Path(self.begin_from).resolve().parents,
+                f"begin_from is in run_dir, whose bundle is written over: choose another run_dir than {self.run_dir}",
+            ),
             (self.seed >= 0, f"seed is {self.seed}, it must not be negative"),
             (
                 self.tokenizer.joint or self.model.tied_embeddings != "three-way",
@@ -98,7 +103,8 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     tokenize = tokenizer_for(job.recipe.target) if job.tokenize == "auto" else job.tokenize
     check_tokenizer(tokenize)
     options = job.trainer
-    with joined(options.devices, on_cpu(options), options.hang_after, again(__name__)) as processes, ExitStack() as held:
+    another, given = [sys.executable, "-m", "seq2seq.cli.train", COMPOSED], json.dumps(config).encode()
+    with joined(options.devices, on_cpu(options), options.hang_after, another, given) as processes, ExitStack() as held:
         console = Console(soft_wrap=True, highlight=False, quiet=not processes.first)
         processes.agreed(lambda: held.enter_context(folder.locked()) and None)
         outcome = processes.agreed(lambda: folder.finished(config, job.resume))
@@ -130,7 +136,7 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
         tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
     fewer = [] if job.begin_from else [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
-    said = f"{job.tokenizer.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
+    said = f"{tokenizer.config.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
     say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
     return corpus, tokenizer
 
@@ -208,7 +214,7 @@ def _run(
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
     console.print()
 
-    shortlist = learn_shortlist(pairs["train"], sizes[0], job.tokenizer.joint) if job.shortlist else None
+    shortlist = learn_shortlist(pairs["train"], sizes[0], tokenizer.config.joint) if job.shortlist else None
     bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer, shortlist)
     validation = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
     text = ValidationText(list(validation["source"]), list(validation["target"]), tokenize)

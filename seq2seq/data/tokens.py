@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
 from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,7 @@ from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.errors import MachineProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import plain
+from seq2seq.stopping import die_with
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,12 +129,17 @@ def _write(folder: Path, data: "Dataset", tokenizer: Tokenizer) -> None:
     bounds = np.linspace(0, len(data), processes + 1).astype(int).tolist()
     parts = [folder / f"part-{number}" for number in range(processes)]
     _shared = (data, tokenizer)  # a forked process finds it there
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _begin_part, (os.getpid(),))
     try:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
-            list(pool.map(_write_part, parts, bounds[:-1], bounds[1:]))
-    except BrokenProcessPool:
-        raise MachineProblem("a process that tokenises was killed, most often because memory ran out") from None
+        list(pool.map(_write_part, parts, bounds[:-1], bounds[1:]))
+    except BaseException as error:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        if isinstance(error, BrokenProcessPool):
+            raise MachineProblem("a process that tokenises was killed, most often because memory ran out") from None
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         _shared = None
     digest = hashlib.sha256()
     for side in _SIDES:
@@ -144,6 +151,14 @@ def _write(folder: Path, data: "Dataset", tokenizer: Tokenizer) -> None:
 
 
 _shared: Any = None
+
+
+def _begin_part(parent: int) -> None:
+    """What is locked by the parent is locked by its children, too: they must not outlive it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # these reach the parent, too, which decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with(parent)
 
 
 def _write_part(folder: Path, start: int, stop: int) -> None:

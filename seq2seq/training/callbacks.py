@@ -94,11 +94,12 @@ class SaveState(lightning.Callback):
         stopping.defer()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        (asked,) = self._processes.sum(stopping.requested() is not None)
-        due = self._options.saves(pl_module.step) or asked
-        if self._processes.first and (due or self._failures):
-            saved = self._try_to_save(pl_module.step)
-        if due:
+        step = pl_module.step
+        asked, failed = self._processes.sum(stopping.requested() is not None, self._failures > 0)
+        due = self._options.saves(step) or asked or failed
+        if self._processes.first and due:
+            saved = self._try_to_save(step)
+        if due or step % self._options.log_every == 0:  # the first may have written, and a logger taken its time
             self._processes.wait()
         if asked:
             if not self._processes.first:
@@ -127,6 +128,7 @@ class SaveState(lightning.Callback):
         stopping.at_once()  # all that has been done is saved
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._processes.wait()
         stopping.defer()
 
 

@@ -12,8 +12,9 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,8 +25,9 @@ from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
-from seq2seq.errors import ConfigProblem, MachineProblem, Problem, is_out_of_memory
+from seq2seq.errors import ConfigProblem, MachineProblem, Problem, is_out_of_memory, report
 from seq2seq.stopping import Stopped, follow, requested
 
 T = TypeVar("T")
@@ -202,18 +204,19 @@ class _Place(ClusterEnvironment):
 
 
 @contextmanager
-def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str]) -> Iterator[Processes]:
+def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str], given: bytes = b"") -> Iterator[Processes]:
     """This process among those that train together; alone, if nothing says otherwise.
 
     Args:
         devices: how many processes to be, if neither torchrun nor srun has started them.
         patience: seconds for which one in training may let the others wait.
         another: the command that starts another one.
+        given: its standard input.
 
     Raises:
         ConfigProblem: there are not so many devices.
     """
-    place, started = _place(os.environ), []
+    place = _place(os.environ)
     if starting := place is None and devices > 1:
         place = Processes(0, devices, 0, devices)
     if place is None or place.count == 1:
@@ -222,44 +225,78 @@ def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str]) 
     if not on_cpu:
         if place.local_count > (there := torch.cuda.device_count()):
             raise ConfigProblem(
-                f"{place.local_count} processes were asked for on a machine with {there} GPUs",
-                f"trainer.devices={there}, or trainer.accelerator=cpu",
+                f"{place.local_count} processes were started, or asked for, on a machine where this one sees {there} GPUs",
+                f"trainer.devices={there}, trainer.accelerator=cpu, or let each process see all of its machine's GPUs",
             )
         torch.cuda.set_device(place.local_rank)
-    if starting:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
-        started = [_start(another, rank, devices) for rank in range(1, devices)]
-    if parent := os.environ.get(_PARENT):
-        follow(int(parent))
-    if on_cpu and (starting or parent):
-        torch.set_num_threads(max(1, torch.get_num_threads() // place.local_count))
-    backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
-    try:
-        dist.init_process_group(backend, rank=place.rank, world_size=place.count, timeout=LONG)
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # an error that can be told, and not the end of the process
+    backend, threads = "gloo" if on_cpu else "cpu:gloo,cuda:nccl", torch.get_num_threads()
+    with _started(another, given, devices) if starting else nullcontext():
+        if parent := os.environ.get(_PARENT):
+            follow(int(parent))
+        if on_cpu and (starting or parent):
+            torch.set_num_threads(max(1, threads // place.local_count))
+        store, _, _ = next(rendezvous("env://", place.rank, place.count, timeout=JOINING))
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.count, timeout=LONG)
         training = dist.new_group(timeout=timedelta(seconds=patience), backend=backend.rpartition(":")[2])
-        yield replace(place, training=training)
-        dist.destroy_process_group()
+        _all_there.set()
+        try:
+            yield replace(place, training=training)
+            dist.destroy_process_group()
+        finally:
+            torch.set_num_threads(threads)
+
+
+JOINING = timedelta(minutes=10)
+"""How long the first waits for the others to begin."""
+_all_there = threading.Event()
+
+
+@contextmanager
+def _started(another: Sequence[str], given: bytes, count: int) -> Iterator[None]:
+    """The other processes of this machine, while this one works. If one ends before all have met, so does this one."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    _all_there.clear()
+    children = [_start(another, given, rank, count) for rank in range(1, count)]
+
+    def watch() -> None:
+        while not _all_there.wait(0.2):
+            if any(child.poll() is not None for child in children):
+                report(MachineProblem("another process of this run ended before it began", "see what it says above"))
+                os._exit(MachineProblem.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
     except BaseException:
-        for child in started:
+        for child in children:
             child.kill()
         raise
-    for child in started:
-        child.wait()
+    finally:
+        _all_there.set()
+        for child in children:
+            child.wait()
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
 
 
 def _place(environment: Mapping[str, str]) -> Processes | None:
     """What torchrun or srun says of this process, and of where the first one is; None if neither has started it."""
 
     def numbers(*names: str) -> list[int]:
+        if missing := [name for name in names if not environment.get(name, "").isdigit()]:
+            raise ConfigProblem(
+                f"this process is one of several, but {', '.join(missing)} do not say which", "start it by torchrun or srun"
+            )
         return [int(environment[name]) for name in names]
 
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return Processes(*numbers("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    if "SLURM_STEP_ID" in environment and int(environment["SLURM_NTASKS"]) > 1:
+    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(environment["SLURM_STEP_NODELIST"]))
         os.environ.setdefault("MASTER_PORT", str(10_000 + int(environment["SLURM_JOB_ID"]) % 20_000))
         a_machine = re.match(r"\d+", environment["SLURM_STEP_TASKS_PER_NODE"])
-        rank, count, local_rank = numbers("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+        rank, count, local_rank = numbers("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         return Processes(rank, count, local_rank, int(a_machine[0]) if a_machine else 1)
     return None
 
@@ -267,10 +304,15 @@ def _place(environment: Mapping[str, str]) -> Processes | None:
 _PARENT = "SEQ2SEQ_STARTED_BY"
 
 
-def _start(command: Sequence[str], rank: int, count: int) -> "subprocess.Popen[bytes]":
+def _start(command: Sequence[str], given: bytes, rank: int, count: int) -> "subprocess.Popen[bytes]":
     said = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count, _PARENT: os.getpid()}
     environment = {**os.environ, **{name: str(value) for name, value in said.items()}}
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+    assert child.stdin
+    with suppress(BrokenPipeError):
+        child.stdin.write(given)
+        child.stdin.close()
+    return child
 
 
 def _free_port() -> int:

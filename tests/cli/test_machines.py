@@ -60,7 +60,7 @@ def test_two_machines_by_torchrun(tmp_path: Path, corpus: list[str]) -> None:
 SRUN = f"""#!{sys.executable}
 import os, signal, subprocess, sys
 command = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-said = {{"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_STEP_NODELIST": "localhost"}}
+said = {{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_STEP_NODELIST": "localhost"}}
 tasks = [
     subprocess.Popen(command, env={{**os.environ, **said, "SLURM_PROCID": str(rank), "SLURM_LOCALID": "0"}}) for rank in (0, 1)
 ]

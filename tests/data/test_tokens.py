@@ -9,6 +9,7 @@ from seq2seq.data.filters import Filters, filtered
 from seq2seq.data.recipe import Corpus
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs, tokenise
+from seq2seq.folders import remembered
 from tests.conftest import counting_pairs, write_corpus
 
 
@@ -67,3 +68,14 @@ def test_a_corpus_without_files_is_known_by_its_text() -> None:
         for pairs in (counting_pairs(20), counting_pairs(20), counting_pairs(21))
     )
     assert one == same != other
+
+
+def test_who_is_second_to_fill_the_cache_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
+
+    def write(folder: Path) -> None:
+        remembered("things", "key", lambda theirs: (theirs / "file").write_text("first") and None)
+        (folder / "file").write_text("second")
+
+    assert (remembered("things", "key", write) / "file").read_text() == "first"
+    assert [path.name for path in (tmp_path / "things").iterdir()] == ["key"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from seq2seq.errors import ConfigProblem, DataProblem, guard
 from seq2seq.training import processes as module
 from seq2seq.training.options import Averaging, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes, _free_port, _place, joined
-from tests.promises.children import start
+from tests.promises.children import in_child, start
 from tests.training.small_run import EMA, Run
 
 OPTIONS = TrainerOptions(max_steps=20, validate_every=7, save_every=3, log_every=2, accelerator="cpu")
@@ -194,8 +195,10 @@ def test_what_torchrun_and_srun_say(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _place(torchrun).machines == 2  # type: ignore[union-attr]
     batch_script = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
     assert _place(batch_script) is None
+    with pytest.raises(ConfigProblem, match="LOCAL_RANK, LOCAL_WORLD_SIZE"):
+        _place({"RANK": "0", "WORLD_SIZE": "2"})
     srun = batch_script | {
-        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_PROCID": "2",
         "SLURM_LOCALID": "0",
         "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
@@ -211,3 +214,12 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_start", lambda *_: pytest.fail("started too soon"))
     with pytest.raises(ConfigProblem, match="2 processes .* 1 GPUs"), joined(2, False, 1, ()):
         pass
+
+
+def test_one_that_ends_before_it_begins_ends_all(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with joined(2, True, 1, (sys.executable, "-c", "raise SystemExit(3)")):
+            pass
+
+    assert in_child(work) == 5
+    assert "ended before it began" in capfd.readouterr().err
