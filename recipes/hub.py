@@ -1,12 +1,12 @@
 """Any data set of the Hugging Face hub with a `translation` column or two text columns; also a local copy of one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.download import is_offline
 from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus
-from seq2seq.data.recipe import Corpus, MaybePair, make_corpus
+from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from seq2seq.folders import cache_folder
 
@@ -76,15 +76,10 @@ def hub_corpus(
             "set recipe.subset and the split names: recipe.train, recipe.validation, recipe.test",
         ) from None
     columns_of = {split: _two_columns(data, languages, columns, name) for split, data in loaded.items()}
-    pairs = {split: _pairs(data) for split, data in columns_of.items()}
+    pairs = {split: pairs_of(data) for split, data in columns_of.items()}
     known = {split: str(data._fingerprint) for split, data in columns_of.items()}
     origin = f"Hugging Face hub: {name} {subset or ''} {revision or ''}".strip()
     return make_corpus(languages, pairs, origin, licence, settings=known)
-
-
-def _pairs(data: "Dataset") -> Iterator[MaybePair]:
-    for block in data.iter(batch_size=10_000):
-        yield from zip(block["source"], block["target"], strict=True)
 
 
 def folder_or_hub(

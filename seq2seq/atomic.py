@@ -9,11 +9,10 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,52 +50,51 @@ def replacing_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path) -> AbstractContextManager[Path]:
     """Yield a temporary folder to fill; on success it takes the place of `path`, which is only then removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for entry in sorted(temporary.rglob("*")):
-            sync(entry)
-        sync(temporary)
+
+    def put(temporary: Path) -> None:
         if path.exists():
             _exchange(temporary, path)  # what was there is now under the temporary name
         else:
             os.rename(temporary, path)
-        sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    return _folder_for(path, put)
+
+
+def adding_folder(path: Path) -> AbstractContextManager[Path]:
+    """As `replacing_folder`, but if another process has put its own there meanwhile, that one stays: somebody may be reading it."""
+
+    def put(temporary: Path) -> None:
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    return _folder_for(path, put)
 
 
 @contextmanager
-def adding_folder(path: Path) -> Iterator[Path]:
-    """As `replacing_folder`, but if another process has put its own there meanwhile, that one stays: somebody may be reading it."""
+def _folder_for(path: Path, put: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it is synced and `put` there. What is under its name in the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_name(path)
     temporary.mkdir()
     try:
         yield temporary
         for entry in sorted(temporary.rglob("*")):
             sync(entry)
         sync(temporary)
-        with suppress(FileExistsError):
-            try:
-                os.rename(temporary, path)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
+        put(temporary)
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def temporary_name(path: Path) -> Path:
-    """Where this process writes before `path` is complete."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    """Where this process writes before `path` is complete: a name that no other has, on whatever machine of a shared disk."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def remove_leftovers(folder: Path) -> None:

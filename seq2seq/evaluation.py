@@ -33,6 +33,13 @@ def tokenizer_for(language: str) -> str:
     return _TOKENIZERS.get(language.replace("-", "_").split("_")[0].lower(), "13a")
 
 
+def chosen_tokenizer(asked: str, language: str) -> str:
+    """The tokenizer that was asked for, or with `auto` that for the language; raises as `check_tokenizer`."""
+    name = tokenizer_for(language) if asked == "auto" else asked
+    check_tokenizer(name)
+    return name
+
+
 def check_tokenizer(name: str) -> None:
     """Raises ConfigProblem if sacreBLEU has no such tokenizer, MachineProblem if it needs a package that is not there."""
     from sacrebleu.metrics import BLEU

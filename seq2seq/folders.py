@@ -23,7 +23,7 @@ def digest_of(*made_from: Any) -> str:
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def remembered(name: str, key: str, write: Callable[[Path], None]) -> Path:
+def remembered(name: str, key: str, write: Callable[[Path], object]) -> Path:
     """The folder `key` of our cache; if it is not there, `write` is given one to fill. What is there is never changed."""
     folder = cache_folder(name) / key
     if not folder.is_dir():

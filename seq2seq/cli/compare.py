@@ -71,7 +71,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     from seq2seq.atomic import write_text
     from seq2seq.comparison import by_length, judged, sentence_scores, wins
     from seq2seq.data.download import go_offline
-    from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
+    from seq2seq.evaluation import chosen_tokenizer, evaluate
     from seq2seq.page import Comparison, page
 
     check_test_set(job)
@@ -88,8 +88,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     test_set = test_set_of(job, _languages(translators))
     if not test_set.references:
         raise DataProblem("there is nothing to compare: no line at all", "check the files or the split")
-    tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
-    check_tokenizer(tokenize)
+    tokenize = chosen_tokenizer(job.tokenize, test_set.target)
     names = job.names or _names(job.systems)
     systems = [
         _system(name, path, translator, test_set) for name, path, translator in zip(names, job.systems, translators, strict=True)
@@ -120,16 +119,7 @@ def _translator(job: CompareJob, path: str) -> "Translator | None":
         return None
     if not Path(path).exists():
         raise DataProblem(f"there is no {path}", "name a bundle, a folder that training has written, or a file of translations")
-    return load_translator(_Bundle(path, job.decoding, job.engine, job.batch_size, job.device))
-
-
-@dataclass(frozen=True)
-class _Bundle:
-    bundle: str
-    decoding: Any
-    engine: Any
-    batch_size: int
-    device: str
+    return load_translator(path, job)
 
 
 def _languages(translators: "Sequence[Translator | None]") -> tuple[str, str] | None:

@@ -1,6 +1,5 @@
 """seq2seq-doctor: a look at data, tokenizer and machine before a training command is given."""
 
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -104,10 +103,11 @@ def _show_machine(console: "Console", forecast: int, free: int) -> None:
 
 def _machine_findings() -> "list[Finding]":
     from seq2seq.data.survey import Finding
+    from seq2seq.data.tokens import available_cores
     from seq2seq.training.folder import MACHINE
     from seq2seq.training.run import machine
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     facts = machine()
     if facts[f"{MACHINE}GPU"] != "none" or facts[f"{MACHINE}threads"] == str(cores):
         return []

@@ -66,7 +66,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.atomic import write_text
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
-    from seq2seq.evaluation import check_tokenizer, evaluate, tokenizer_for
+    from seq2seq.evaluation import chosen_tokenizer, evaluate
 
     check_test_set(job)
     if (job.bundle is None) == (job.hypothesis is None):
@@ -84,11 +84,10 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
             raise ConfigProblem(f"output would take the place of {name}", "choose another output")
     if job.offline:
         go_offline()
-    translator = load_translator(job) if job.bundle else None
+    translator = load_translator(job.bundle, job) if job.bundle else None
     languages = (translator.bundle.config.source, translator.bundle.config.target) if translator else None
     test_set = test_set_of(job, languages)
-    tokenize = tokenizer_for(test_set.target) if job.tokenize == "auto" else job.tokenize
-    check_tokenizer(tokenize)
+    tokenize = chosen_tokenizer(job.tokenize, test_set.target)
     hypotheses = _hypotheses(job, translator, test_set)
     scores = evaluate(hypotheses, test_set.references, job.metrics, tokenize, job.lowercase, job.bootstrap)
 

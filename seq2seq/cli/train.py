@@ -16,7 +16,7 @@ from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
 from seq2seq.errors import DataProblem
-from seq2seq.evaluation import check_tokenizer, tokenizer_for
+from seq2seq.evaluation import chosen_tokenizer
 from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
 from seq2seq.training.folder import Outcome, RunFolder
@@ -100,8 +100,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     from seq2seq.training.run import on_cpu
 
     folder = RunFolder(Path(job.run_dir))
-    tokenize = tokenizer_for(job.recipe.target) if job.tokenize == "auto" else job.tokenize
-    check_tokenizer(tokenize)
+    tokenize = chosen_tokenizer(job.tokenize, job.recipe.target)
     options = job.trainer
     another, given = [sys.executable, "-m", "seq2seq.cli.train", COMPOSED], json.dumps(config).encode()
     with joined(options.devices, on_cpu(options), options.hang_after, another, given) as processes, ExitStack() as held:

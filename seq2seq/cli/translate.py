@@ -126,7 +126,7 @@ def _translator(job: TranslateJob) -> "Translator":
 
     glossary = Glossary.parse(read_lines(Path(job.glossary)), job.glossary) if job.glossary else None
     banned = tuple(read_lines(Path(job.banned))) if job.banned else ()
-    return load_translator(job, Wording(glossary, banned, job.explain))
+    return load_translator(job.bundle, job, Wording(glossary, banned, job.explain))
 
 
 def _prefixes(job: TranslateJob, count: int | None) -> Iterator[str] | None:

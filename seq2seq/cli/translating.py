@@ -17,8 +17,6 @@ class Translating(Protocol):
     """The settings that say how to translate."""
 
     @property
-    def bundle(self) -> Bundles: ...
-    @property
     def decoding(self) -> Any: ...
     @property
     def engine(self) -> Any: ...
@@ -35,7 +33,7 @@ def folders(bundle: Bundles) -> list[str]:
     return [bundle] if isinstance(bundle, str) else bundle
 
 
-def load_translator(job: Translating, wording: "Wording | None" = None) -> "Translator":
+def load_translator(bundle: Bundles, job: Translating, wording: "Wording | None" = None) -> "Translator":
     """What the machine chose is said on the standard error stream."""
     from seq2seq.inference.native import Native, best_precision
     from seq2seq.inference.workers import keep_memory
@@ -45,4 +43,4 @@ def load_translator(job: Translating, wording: "Wording | None" = None) -> "Tran
     if isinstance(job.engine, Native) and job.engine.precision == "auto":
         chosen = best_precision(find_device(job.device))
         print(f"this machine does best with engine.precision={chosen}", file=sys.stderr)
-    return Translator.load(folders(job.bundle), job.decoding, job.device, job.batch_size, job.engine, wording)
+    return Translator.load(folders(bundle), job.decoding, job.device, job.batch_size, job.engine, wording)

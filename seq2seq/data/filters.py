@@ -14,7 +14,7 @@ from unicodedata import name, normalize
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.recipe import MANY, Corpus, Pair
+from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import plain, require
@@ -173,7 +173,7 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
     taken: Counter[str] = Counter()
     leaks = 0
     keep = np.ones(len(data), dtype=bool)
-    for i, (source, target) in enumerate(_pairs(data)):
+    for i, (source, target) in enumerate(pairs_of(data)):
         reason = next((said for said, judge in judges.items() if judge(source, target)), None)
         if reason is not None:
             keep[i] = False
@@ -186,8 +186,3 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
             f"train: {leaks:,} sources are sources of validation or test, too, so its scores flatter; filters.decontaminate=true leaves them out"
         )
     return keep, remarks
-
-
-def _pairs(data: "Dataset") -> Iterable[Pair]:
-    for block in data.iter(batch_size=10_000):
-        yield from zip(block["source"], block["target"], strict=True)

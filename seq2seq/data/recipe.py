@@ -100,9 +100,6 @@ class PairCleaner:
     folded: int = 0
     damaged: int = 0
 
-    def __call__(self, pairs: Iterable[MaybePair]) -> Iterator[Pair]:
-        return ((source, target) for source, target, _ in self.weighted(pairs, repeat(1.0)))
-
     def weighted(self, pairs: Iterable[MaybePair], weights: Iterable[float]) -> Iterator[tuple[str, str, float]]:
         """The clean pairs, each with its weight."""
         for (source, target), weight in zip(pairs, weights, strict=False):
@@ -128,6 +125,12 @@ class PairCleaner:
             (self.folded, f"{split}: {self.folded:,} pairs had a line break inside, made a space"),
         )
         return tuple(text for count, text in said if count)
+
+
+def pairs_of(data: "Dataset") -> Iterator[Any]:
+    """(source, target) of each row of a data set."""
+    for block in data.iter(batch_size=10_000):
+        yield from zip(block["source"], block["target"], strict=True)
 
 
 MANY = 200_000

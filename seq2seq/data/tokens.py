@@ -122,10 +122,15 @@ def _tokenised(data: "Dataset", tokenizer: Tokenizer, start: int, stop: int) -> 
     )
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _write(folder: Path, data: "Dataset", tokenizer: Tokenizer) -> None:
     """Every process tokenises a part of the corpus and writes it down a block at a time; then the parts are joined."""
     global _shared
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = available_cores()
     bounds = np.linspace(0, len(data), processes + 1).astype(int).tolist()
     parts = [folder / f"part-{number}" for number in range(processes)]
     _shared = (data, tokenizer)  # a forked process finds it there

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seq2seq.atomic import write_text
-from seq2seq.folders import cache_folder, digest_of
+from seq2seq.folders import digest_of, remembered
 from seq2seq.inference.products import least_seconds
 from seq2seq.kernels import processor
 from seq2seq.model.attention import MultiHeadAttention
@@ -127,13 +126,13 @@ def choose_precision(on_cpu: bool, before: str | None = None) -> Precision:
 def _found_once(what: str, find: Callable[[], object]) -> str:
     """What was found, remembered for this machine: where two ways are as fast, the same command would give other bits each time."""
     known = digest_of(processor(), torch.__version__, torch.get_num_threads(), what)
-    path = cache_folder("products") / f"{known}.txt"
     with suppress(OSError):
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, str(find()))
-        return path.read_text(encoding="utf-8")
+        folder = remembered("products", known, lambda folder: (folder / _FOUND).write_text(str(find()), encoding="utf-8"))
+        return (folder / _FOUND).read_text(encoding="utf-8")
     return str(find())
+
+
+_FOUND = "found.txt"
 
 
 def by_onednn(dtype: torch.dtype) -> bool:
