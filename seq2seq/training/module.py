@@ -17,6 +17,7 @@ from seq2seq.inference.workers import keep_memory
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
+from seq2seq.training.muon import Muon
 from seq2seq.training.options import Optimizer, Precision
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.products import dtype_of, quicken
@@ -178,10 +179,15 @@ class TranslationModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = self._optimizer
-        matrices = [p for p in self.model.parameters() if p.dim() > 1]
-        vectors = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        kind = torch.optim.AdamW if options.kind == "adamw" else torch.optim.Adam
+        matrices, vectors = ([p for p in self.model.parameters() if (p.dim() > 1) == of_two] for of_two in (True, False))
+        stacks = (self.model.encoder, self.model.decoder) if options.kind == "muon" else ()
+        inner = {id(p) for stack in stacks for p in stack.parameters()}
+        groups = [
+            {"params": [p for p in matrices if id(p) in inner], "weight_decay": options.weight_decay, "orthogonal": True},
+            {"params": [p for p in matrices if id(p) not in inner], "weight_decay": options.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[options.kind]
         self._adam = kind(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
         if self._moments:
             self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(self._moments))})

@@ -10,9 +10,10 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam (Kingma and Ba, 2015) with the paper's constants (section 5.3), or AdamW (Loshchilov and Hutter, 2019)."""
+    """Adam (Kingma and Ba, 2015) with the paper's constants (section 5.3), AdamW (Loshchilov and Hutter, 2019), or for the matrices of the
+    two stacks Muon (Jordan et al., 2024)."""
 
-    kind: Literal["adam", "adamw"] = "adam"
+    kind: Literal["adam", "adamw", "muon"] = "adam"
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-9
     weight_decay: float = 0.0

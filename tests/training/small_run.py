@@ -28,6 +28,7 @@ from seq2seq.translator import Translator
 from tests.conftest import counting_pairs, small_config
 
 EMA = Averaging("ema", 0.9)
+OPTIMIZER = Optimizer(clip_norm=1.0)
 OPTIONS = TrainerOptions(max_steps=12, validate_every=4, log_every=2, accelerator="cpu")
 
 
@@ -43,7 +44,7 @@ class Run:
         accumulate: int = 1,
         sampling: float = 0.0,
         weights: Any = None,
-        r_drop: float = 0.0,
+        optimizer: Optimizer = OPTIMIZER,
         dropout: float = 0.1,
         processes: Processes = ALONE,
     ) -> None:
@@ -70,7 +71,7 @@ class Run:
         text = ValidationText([s for s, _ in held], [t for _, t in held], "13a")
         self.module = TranslationModule(
             self.model,
-            Optimizer(clip_norm=1.0, r_drop=r_drop),
+            optimizer,
             InverseSquareRoot(0.01, 20),
             options.max_steps,
             Translator(bundle, BeamSearch(2)),

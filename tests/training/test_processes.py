@@ -16,7 +16,7 @@ from seq2seq.atomic import sha256
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.errors import ConfigProblem, DataProblem, guard
 from seq2seq.training import processes as module
-from seq2seq.training.options import Averaging, TrainerOptions
+from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes, _free_port, _place, joined
 from tests.promises.children import in_child, start
 from tests.training.small_run import EMA, Run
@@ -58,7 +58,7 @@ def state(folder: Path, step: int = OPTIONS.max_steps) -> dict[str, torch.Tensor
 
 def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """The same updates, averages, losses and translations, whatever is on; only dropout draws otherwise, so it is off."""
-    settings = {"accumulate": 2, "sampling": 0.2, "r_drop": 1.0, "dropout": 0.0}
+    settings = {"accumulate": 2, "sampling": 0.2, "optimizer": Optimizer("muon", r_drop=1.0), "dropout": 0.0}
     one = Run(tmp_path / "one", tokenizer, OPTIONS, EMA, **settings)  # type: ignore[arg-type]
     one.go()
 
@@ -82,11 +82,11 @@ def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("averaging", [EMA, Averaging("last", count=2)])
 def test_two_processes_killed_go_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, averaging: Averaging) -> None:
     """One of them is killed; the other ends by itself, and the same command does the rest."""
-    options = replace(OPTIONS, precision="bfloat16")
+    options, optimizer = replace(OPTIONS, precision="bfloat16"), Optimizer("muon", r_drop=1.0)
 
     def train(name: str, die_at: int = 0) -> Callable[[Processes], None]:
         def work(processes: Processes) -> None:
-            run = Run(tmp_path / name, tokenizer, options, averaging, 2, 0.2, r_drop=1.0, processes=processes)
+            run = Run(tmp_path / name, tokenizer, options, averaging, 2, 0.2, optimizer=optimizer, processes=processes)
             step = run.module.training_step
 
             def mortal(update: object, batch_idx: int) -> object:

@@ -23,7 +23,9 @@ from tests.training.small_run import OPTIONS, Run
 def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, precision: Precision) -> None:
     """12 steps at once, against 4, then 8, then 12: the same weights, average and metrics to the last bit."""
     options = replace(OPTIONS, precision=precision)
-    every: dict[str, Any] = {} if precision == "float32" else {"accumulate": 3, "sampling": 0.2, "r_drop": 2.0}
+    every: dict[str, Any] = (
+        {} if precision == "float32" else {"accumulate": 3, "sampling": 0.2, "optimizer": Optimizer("muon", r_drop=2.0)}
+    )
     whole = Run(tmp_path / "whole", tokenizer, options, **every)
     outcome = whole.go()
     for steps in (4, 8, 12):
