@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from torch.overrides import TorchFunctionMode
 
 from seq2seq import __version__
 from seq2seq.atomic import MANIFEST, check_manifest, replacing_folder, write_manifest
+from seq2seq.data.directions import Direction, tag
 from seq2seq.data.tokenizer import SETTINGS, Tokenizer
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
-from seq2seq.schema import build, plain
+from seq2seq.schema import build, plain, require
 from seq2seq.shortlist import Shortlist
 
 FORMAT_VERSION = 1
@@ -46,6 +47,17 @@ class BundleConfig:
     source: str
     target: str
     model: TransformerConfig
+    directions: tuple[Direction, ...] = ()
+    """Of a model of several, all that it was trained on; source and target are then the one that is taken where nothing is said."""
+
+    def __post_init__(self) -> None:
+        require((self.knows((self.source, self.target)), "source to target is none of the directions"))
+
+    def knows(self, direction: Direction) -> bool:
+        """Whether it was trained to read the one language and to write the other, if not together."""
+        if not self.directions:
+            return direction == (self.source, self.target)
+        return all(language in known for language, known in zip(direction, zip(*self.directions, strict=True), strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,25 @@ class Bundle:
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
             _keep_what_is_not_ours(folder, temporary)
 
+    def toward(self, direction: Direction | None) -> "Bundle":
+        """The same model for another of its directions, or for one that it was not trained on between languages that it knows.
+
+        Raises:
+            ConfigProblem: it does not know them.
+        """
+        config = self.config
+        direction = direction or (config.source, config.target)
+        if not config.knows(direction):
+            trained = config.directions or ((config.source, config.target),)
+            raise ConfigProblem(
+                f"the bundle does not know {' to '.join(direction)}",
+                f"it was trained on {', '.join(' to '.join(each) for each in trained)}",
+            )
+        if not config.directions:
+            return self
+        config = replace(config, source=direction[0], target=direction[1])
+        return replace(self, config=config, tokenizer=self.tokenizer.saying(tag(config.target)))
+
     def fingerprint(self) -> str:
         """What tells this model from others: SHA-256 of its settings, tokenizer and weights."""
         digest = hashlib.sha256(json.dumps(plain(self.config), sort_keys=True).encode() + self.tokenizer.fingerprint().encode())
@@ -112,7 +143,7 @@ class Bundle:
                 "use the tokenizer the model was trained with",
             )
         shortlist = _read_shortlist(folder / _SHORTLIST, sizes) if (folder / _SHORTLIST).exists() else None
-        return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist)
+        return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist).toward(None)
 
 
 def _keep_what_is_not_ours(old: Path, new: Path) -> None:
@@ -227,9 +258,11 @@ def _render_card(bundle: Bundle, card: Card) -> str:
     parameters = sum(p.numel() for p in bundle.model.parameters())
     scores = "\n".join(f"- {score}" for score in card.scores) or "- not measured"
     files = "\n".join(f"- {f['name']}: {f['bytes']} bytes, SHA-256 {f['sha256']}" for f in card.provenance.get("files", ()))
-    return f"""# {config.source} to {config.target}
+    directions = config.directions or ((config.source, config.target),)
+    said = ", ".join(f"from `{source}` to `{target}`" for source, target in directions)
+    return f"""# {", ".join(f"{source} to {target}" for source, target in directions)}
 
-A Transformer (Vaswani et al., 2017) that translates from `{config.source}` to `{config.target}`.
+A Transformer (Vaswani et al., 2017) that translates {said}.
 
 - Parameters: {parameters:,}
 - Trained for {card.step:,} steps on the recipe `{card.recipe}`

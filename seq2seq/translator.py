@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from seq2seq.bundle import Bundle
+from seq2seq.data.directions import Direction
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import is_blank, one_line, without_halves
 from seq2seq.data.tokenizer import normalise
@@ -127,6 +128,7 @@ class Translator:
         batch_size: int = 64,
         engine: Any = None,
         wording: Wording | None = None,
+        direction: Direction | None = None,
     ) -> "Translator":
         """A translator from a bundle, or from several that translate as one.
 
@@ -135,12 +137,14 @@ class Translator:
             device: a torch device, or `auto`: a GPU where there is one.
             engine: settings that make an engine, `Native` if unset.
             wording: what is wanted of all translations.
+            direction: between which languages, if a bundle knows several.
 
         Raises:
             BundleProblem: the bundle is missing or damaged.
+            ConfigProblem: it does not know the languages.
         """
         folders = [bundle] if isinstance(bundle, str | Path) else bundle
-        bundles = [Bundle.load(folder) for folder in folders]
+        bundles = [Bundle.load(folder).toward(direction) for folder in folders]
         for folder, other in zip(folders[1:], bundles[1:], strict=True):
             _check_alike(bundles[0], other, str(folders[0]), str(folder))
         made = (engine or Native()).make(bundles, find_device(device), batch_size)

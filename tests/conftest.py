@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
+
+hypothesis.settings.register_profile("ours")  # a busy machine is no failure
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True, scope="session")

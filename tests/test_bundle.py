@@ -95,6 +95,8 @@ def edit(path: Path, **changes: object) -> None:
         (dict(model__layers="two"), "whole number"),
         (dict(model___target_="os.system"), "no such setting"),
         (dict(source=False), "quote it"),
+        (dict(directions=[["en", "fr"]]), "none of the directions"),
+        (dict(directions=[["en", "de"], ["de", "en"]]), "has no <2de>"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(folder: Path, changes: dict, said: str) -> None:

@@ -25,7 +25,7 @@ def test_there_is_a_compiler_here() -> None:
     assert training_kernels() is not None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sentences=st.integers(1, 3),
     heads=st.sampled_from([(1, 1), (4, 4), (4, 2)]),
@@ -73,7 +73,7 @@ def test_normalizers_are_log_sum_exp() -> None:
 
 
 @pytest.mark.parametrize("find", [best_continuations, best_by_groups])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     sentences=st.integers(1, 3),

@@ -16,7 +16,7 @@ from seq2seq.translator import Translator
 TEXTS = st.lists(st.text(alphabet="ab cé.", max_size=14), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=TEXTS)
 def test_chrf_is_sacrebleus(texts: list[str]) -> None:
     metric = CHRF()

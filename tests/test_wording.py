@@ -42,7 +42,7 @@ def test_a_line_that_is_no_pair_is_named(line: str) -> None:
         Glossary.parse(["a\tb", line], "terms")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers=st.lists(st.integers(0, 9), min_size=1, max_size=5), asked=st.sets(st.integers(0, 9), max_size=3))
 def test_terms_are_in_the_translation(bundle: Bundle, numbers: list[int], asked: set[int]) -> None:
     glossary = Glossary(tuple((NUMBERS[i], f"{ZAHLEN[i]} {ZAHLEN[9 - i]}") for i in asked))
@@ -60,7 +60,7 @@ def test_a_term_for_which_there_is_no_room_is_flagged(bundle: Bundle) -> None:
     assert "TERM" in found.codes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     banned=st.sets(st.sampled_from(ZAHLEN), min_size=1, max_size=4),
     pair=st.tuples(st.sampled_from(ZAHLEN), st.sampled_from(ZAHLEN)),
@@ -82,7 +82,7 @@ def test_nothing_banned_is_in_any_translation(
 texts = st.text("ab\u2581.\u00e9", max_size=3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     spellings=st.lists(texts, min_size=1, max_size=6),
     phrases=st.sets(st.text("ab\u2581.", min_size=1, max_size=4), min_size=1, max_size=3),

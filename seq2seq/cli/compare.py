@@ -46,6 +46,7 @@ class CompareJob:
     lowercase: bool
     test: Literal["bootstrap", "randomisation"]
     samples: int
+    direction: str | None
     batch_size: int
     device: str
     offline: bool

@@ -44,6 +44,7 @@ class EvaluateJob:
     tokenize: str
     lowercase: bool
     bootstrap: int
+    direction: str | None
     batch_size: int
     device: str
     offline: bool

@@ -32,6 +32,7 @@ class ScoreJob:
     source: str | None
     target: str | None
     output: str | None
+    direction: str | None
     format: Literal["text", "jsonl"]
     normalize: bool
     batch_tokens: int
@@ -70,11 +71,12 @@ def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
 
 def _lines(job: ScoreJob) -> Iterator[str]:
     from seq2seq.bundle import Bundle
+    from seq2seq.data.directions import parsed
     from seq2seq.data.parallel import parallel_pairs
     from seq2seq.inference.forced import token_log_probabilities
     from seq2seq.translator import find_device
 
-    bundle = Bundle.load(str(job.bundle))
+    bundle = Bundle.load(str(job.bundle)).toward(parsed(job.direction) if job.direction else None)
     device = find_device(job.device)
     bundle.model.to(device)
     most = bundle.config.model.max_length

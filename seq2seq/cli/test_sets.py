@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from seq2seq.data.directions import by_direction
 from seq2seq.errors import ConfigProblem
 
 
@@ -59,7 +60,8 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     if languages:
         recipe = replace(recipe, source=languages[0], target=languages[1])
     corpus = recipe.load((job.split,))
-    data = corpus.splits[job.split]
+    wanted = (recipe.source, recipe.target)
+    data = dict(by_direction(corpus.splits[job.split], wanted))[wanted]
     name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
     return TestSet(name, list(data["source"]), list(data["target"]), recipe.target, corpus.provenance.notes)
 

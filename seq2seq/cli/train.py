@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import COMPOSED, Command
+from seq2seq.data.directions import asks, by_direction
 from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.sampler import BatchConfig
@@ -100,7 +101,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     from seq2seq.training.run import on_cpu
 
     folder = RunFolder(Path(job.run_dir))
-    tokenize = chosen_tokenizer(job.tokenize, job.recipe.target)
+    chosen_tokenizer(job.tokenize, job.recipe.target)  # said now if there is no such tokenizer
     options = job.trainer
     another, given = [sys.executable, "-m", "seq2seq.cli.train", COMPOSED], json.dumps(config).encode()
     with joined(options.devices, on_cpu(options), options.hang_after, another, given) as processes, ExitStack() as held:
@@ -108,7 +109,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
         processes.agreed(lambda: held.enter_context(folder.locked()) and None)
         outcome = processes.agreed(lambda: folder.finished(config, job.resume))
         if outcome is None:
-            outcome = _run(job, config, folder, tokenize, console, processes)
+            outcome = _run(job, config, folder, console, processes)
         else:
             console.print(f"{folder.path} is already complete")
     _show_end(console, job, folder, outcome)
@@ -131,6 +132,10 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
     if job.begin_from:
         tokenizer = Tokenizer.load(Path(job.begin_from) / "tokenizer")
         tokenizer.config = replace(tokenizer.config, sampling=job.tokenizer.sampling)
+        tokenizer.saying(" ".join(corpus.tags))  # it must know them
+        if not corpus.directions:
+            # What was trained on several directions is told which one it now learns.
+            tokenizer = tokenizer.saying(asks(corpus.target, tokenizer.config.tags))
     else:
         tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
@@ -144,9 +149,7 @@ _FEW = 1000
 """Pairs from which nobody should expect much."""
 
 
-def _run(
-    job: TrainJob, config: Mapping[str, Any], folder: RunFolder, tokenize: str, console: "Console", processes: "Processes"
-) -> Outcome:
+def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "Console", processes: "Processes") -> Outcome:
     say = _Beginning(console, job.strict)
 
     # What is imported here takes seconds; most that could be refused before has been.
@@ -214,16 +217,20 @@ def _run(
     console.print()
 
     shortlist = learn_shortlist(pairs["train"], sizes[0], tokenizer.config.joint) if job.shortlist else None
-    bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config), model, tokenizer, shortlist)
-    validation = corpus.splits["validation"][: job.trainer.validation_sentences or len(corpus.splits["validation"])]
-    text = ValidationText(list(validation["source"]), list(validation["target"]), tokenize)
-    translator = Translator(bundle, job.decoding)
+    before = begun.config.directions if begun else ()
+    directions = tuple(dict.fromkeys((*before, *(corpus.directions or (before and [(corpus.source, corpus.target)])))))
+    bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config, directions), model, tokenizer, shortlist)
+    texts, sentences = [], []
+    for direction, rows in by_direction(corpus.splits["validation"], (corpus.source, corpus.target)):
+        few = rows[: job.trainer.validation_sentences or len(rows)]
+        tokenize = chosen_tokenizer(job.tokenize, direction[1])
+        texts.append(ValidationText(few["source"], few["target"], tokenize, Translator(bundle.toward(direction), job.decoding)))
+        sentences += [(source, direction) for source in few["source"]]
     steps = job.trainer.max_steps
-    module = TranslationModule(model, job.optimizer, job.schedule, steps, translator, text, job.seed, processes)
+    module = TranslationModule(model, job.optimizer, job.schedule, steps, texts, job.seed, processes)
     # Three sentences from all over the validation set.
-    shown = sorted({len(text.sources) * eighth // 8 for eighth in (1, 4, 7)})
-    examples = [Example(text.sources[i], i) for i in shown]
-    screen = Screen(console, job.trainer.max_steps, (corpus.source, corpus.target), examples)
+    shown = sorted({len(sentences) * eighth // 8 for eighth in (1, 4, 7)})
+    screen = Screen(console, steps, [Example(sentences[i][0], i, sentences[i][1]) for i in shown])
 
     def card(result: "Validation") -> Card:
         return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())

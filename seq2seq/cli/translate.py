@@ -52,6 +52,7 @@ class TranslateJob:
     glossary: str | None
     banned: str | None
     prefix: str | None
+    direction: str | None
     batch_size: int
     device: str
     overwrite: bool
@@ -183,6 +184,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
         "bundle": [sha256(manifest_of(Path(bundle))) for bundle in folders(job.bundle)],
         "decoding": config["decoding"],
         "engine": engine,
+        "direction": job.direction,
         "format": job.format,
         "explain": job.explain,
         "wishes": [sha256(Path(name)) if name else None for name in (job.glossary, job.banned, job.prefix)],

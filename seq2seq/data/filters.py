@@ -62,7 +62,7 @@ class Filters:
         if self.identical:
             chosen["the same on both sides"] = same_on_both_sides
         if self.wrong_script:
-            usual = [usual_scripts(islice(data[column], 10_000)) for column in ("source", "target")]
+            usual = usual_of(data)
             chosen["in an unusual script"] = lambda source, target: not (fits(source, usual[0]) and fits(target, usual[1]))
         if self.duplicates:
             chosen["there before"] = _Before()
@@ -103,6 +103,11 @@ def usual_scripts(texts: Iterable[str]) -> frozenset[str]:
     """The scripts of at least one text in twenty."""
     found = Counter(script(text) for text in texts)
     return frozenset(kind for kind, count in found.items() if 20 * count >= found.total())
+
+
+def usual_of(data: "Dataset") -> list[frozenset[str]]:
+    """Of the two sides, by a sample from all over the data."""
+    return [usual_scripts(islice(data[column], 0, None, max(1, len(data) // 10_000))) for column in ("source", "target")]
 
 
 def fits(text: str, usual: frozenset[str]) -> bool:

@@ -52,7 +52,8 @@ class Provenance:
 class Corpus:
     """A parallel corpus: `splits` has `train`, `validation` and perhaps `test`, each with text columns `source`, `target`.
 
-    `train` may have a column `weight`: how often an epoch takes the pair.
+    There may be more columns: `weight` of `train`, how often an epoch takes the pair; `tags`, what stands before its source;
+    `direction`, its languages where they are not those of the corpus.
     """
 
     splits: "DatasetDict"
@@ -61,6 +62,10 @@ class Corpus:
     provenance: Provenance
     keys: dict[str, str] = field(default_factory=dict)
     """By split, what tells its pairs from others, where that is known without reading them."""
+    tags: tuple[str, ...] = ()
+    """All that may stand before a source."""
+    directions: tuple[tuple[str, str], ...] = ()
+    """Of a corpus of several, which they are."""
 
     def key(self, split: str) -> str:
         """What tells the pairs of a split from others."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seq2seq.data.filters import Filters, fits, held_out_sources, key, same_on_both_sides, unbalanced, usual_scripts
+from seq2seq.data.filters import Filters, fits, held_out_sources, key, same_on_both_sides, unbalanced, usual_of
 from seq2seq.data.recipe import Corpus
 from seq2seq.data.tokenizer import Tokenizer, normalise
 
@@ -53,7 +53,7 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
     """What is odd about training pairs, and what they share with the other splits."""
     data = corpus.splits["train"]
     held_out = held_out_sources(split for name, split in corpus.splits.items() if name != "train")
-    usual = [usual_scripts(islice(data[column], 10_000)) for column in ("source", "target")]
+    usual = usual_of(data)
     before = Filters(duplicates=True).judges(data, held_out)["there before"]
     counts = dict.fromkeys(("duplicates", "identical", "max_ratio", "wrong_script", "decontaminate"), 0)
     for block in data.iter(batch_size=10_000):

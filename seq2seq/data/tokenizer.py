@@ -1,11 +1,12 @@
 """SentencePiece subwords (Sennrich et al., 2016; Kudo and Richardson, 2018), trained from the corpus on first use."""
 
+import copy
 import hashlib
 import io
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,8 @@ LONGEST = 100_000
 class TokenizerConfig:
     """How text becomes tokens."""
 
-    kind: Literal["bpe", "unigram"] = "bpe"
+    kind: Literal["bpe", "unigram", "char"] = "bpe"
+    """char: every character a token, but what is rare is spelled as bytes."""
     vocab_size: int = 8000
     """At most this many tokens, bytes and special tokens among them. A small corpus gives fewer."""
     joint: bool = True
@@ -47,21 +49,34 @@ class TokenizerConfig:
     normalize: Literal["nfc", "nfkc", "none"] = "nfc"
     """Unicode normal form. nfkc folds look-alikes such as full-width letters, and loses the difference."""
 
+    tags: tuple[str, ...] = ()
+    """Tokens that may stand before a source and that no text can hold, such as <2de>. A recipe adds what it needs."""
     sampling: float = 0.0
     """Above 0, training sees other subwords of a text each time: bpe leaves out each merge with this probability (Provilkov et
     al., 2020: 0.1), unigram draws with this exponent (Kudo, 2018: 0.1 to 0.5). Never when translating."""
 
     def __post_init__(self) -> None:
-        smallest = len(SPECIAL) + 1 + (256 if self.byte_fallback else 0)
+        smallest = len(SPECIAL) + len(self.tags) + 1 + (256 if self.byte_fallback else 0)
         require(
             (self.vocab_size > smallest, f"vocab_size is {self.vocab_size}, special tokens and bytes alone take {smallest}"),
             (0 <= self.sampling < 1, f"sampling is {self.sampling}, it must be at least 0 and below 1"),
+            (
+                self.kind != "char" or not self.sampling,
+                "sampling draws subwords, and characters have none: choose bpe or unigram",
+            ),
+            (len(set(self.tags)) == len(self.tags), f"tags are {self.tags}, each must be there once"),
             (0.9 <= self.character_coverage <= 1.0, f"character_coverage is {self.character_coverage}, it must be from 0.9 to 1"),
         )
 
 
 class Tokenizer:
-    """Text <-> token ids. Encoded text ends with EOS; decoding leaves special tokens out."""
+    """Text <-> token ids. Encoded text ends with EOS; decoding leaves special tokens out.
+
+    Attributes:
+        said: the tags, with spaces between, that stand before every source.
+    """
+
+    said = ""
 
     def __init__(self, config: TokenizerConfig, source_model: bytes, target_model: bytes) -> None:
         self.config = config
@@ -85,15 +100,31 @@ class Tokenizer:
     def target_pieces(self) -> list[str]:
         return [self._target.id_to_piece(i) for i in range(self.target_vocab_size)]
 
-    def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._encode(self._source, texts)
+    def saying(self, tags: str) -> "Tokenizer":
+        """The same, with these tags before each source.
+
+        Raises:
+            BundleProblem: it has no such tag.
+        """
+        if unknown := set(tags.split()) - set(self.config.tags):
+            raise BundleProblem(
+                f"the tokenizer has no {' '.join(sorted(unknown))}, it knows {' '.join(self.config.tags) or 'no tags'}",
+                "begin with a vocabulary that has it: tokenizer.tags=[…] when that is learned",
+            )
+        other = copy.copy(self)
+        other.said = tags
+        return other
+
+    def encode_source(self, texts: Sequence[str], tags: Sequence[str] | None = None) -> list[list[int]]:
+        """Ids of each text, after those of `said` and of its own tags."""
+        return self._tagged(self._encode(self._source, texts), tags)
 
     def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
         return self._encode(self._target, texts)
 
-    def draw_source(self, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
+    def draw_source(self, texts: Sequence[str], seeds: Sequence[str], tags: Sequence[str] | None = None) -> list[list[int]]:
         """As `encode_source`, with subwords drawn as `sampling` says; the seed of a text draws the same every time."""
-        return self._draw(self._source, texts, seeds)
+        return self._tagged(self._draw(self._source, texts, seeds), tags)
 
     def draw_target(self, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
         return self._draw(self._target, texts, seeds)
@@ -107,6 +138,12 @@ class Tokenizer:
         for row in encoded:
             row.append(EOS)
         return encoded
+
+    def _tagged(self, rows: list[list[int]], tags: Sequence[str] | None) -> list[list[int]]:
+        """Nothing stands before a text that is nothing."""
+        tags = tags or [""] * len(rows)
+        ids = {own: [int(self._source.piece_to_id(tag)) for tag in f"{self.said} {own}".split()] for own in set(tags)}
+        return [ids[own] + row if len(row) > 1 else row for own, row in zip(tags, rows, strict=True)]
 
     def _draw(self, processor: Any, texts: Sequence[str], seeds: Sequence[str]) -> list[list[int]]:
         if id(processor) not in self._drawers:
@@ -124,8 +161,9 @@ class Tokenizer:
 
     @classmethod
     def for_corpus(cls, config: TokenizerConfig, corpus: Corpus) -> "Tokenizer":
-        """As `train`, on the training split, but remembered: the same settings and text give the cached tokenizer."""
+        """As `train`, on the training split and with its tags, but remembered: the same settings and text give the cached tokenizer."""
         data = corpus.splits["train"]
+        config = replace(config, tags=tuple(dict.fromkeys((*config.tags, *corpus.tags))))
         key = digest_of(plain(config), corpus.key("train"))
         return cls.load(
             remembered("tokenizers", key, lambda folder: cls.train(config, data["source"], data["target"]).save(folder))
@@ -207,6 +245,7 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
             character_coverage=config.character_coverage,
             byte_fallback=config.byte_fallback,
             split_digits=config.split_digits,
+            control_symbols=",".join(config.tags),
             normalization_rule_name="identity",
             max_sentence_length=1 << 20,
             num_threads=1,

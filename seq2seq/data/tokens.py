@@ -97,7 +97,7 @@ def tokenise(corpus: Corpus, split: str, tokenizer: Tokenizer) -> TokenPairs:
     data = corpus.splits[split]
     if len(data) < MANY:
         return _tokenised(data, tokenizer, 0, len(data))
-    key = digest_of(_VERSION, corpus.key(split), tokenizer.fingerprint(), plain(tokenizer.config))
+    key = digest_of(_VERSION, corpus.key(split), tokenizer.fingerprint(), plain(tokenizer.config), tokenizer.said)
     folder = remembered("tokens", key, lambda folder: _write(folder, data, tokenizer))
     source, target = (TokenRows.mapped(folder / f"{side}.ids.npy", folder / f"{side}.lengths.npy") for side in _SIDES)
     return TokenPairs(source, target, (folder / "sha256").read_text(encoding="ascii"))
@@ -111,13 +111,15 @@ _VERSION = 1
 def _tokenised(data: "Dataset", tokenizer: Tokenizer, start: int, stop: int) -> TokenPairs:
     """Some pairs of a data set."""
 
-    def rows(side: str, encode: Any) -> Iterable[list[int]]:
-        column = data.select_columns(side)
+    def rows(side: str, encode: Any, *more: str) -> Iterable[list[int]]:
+        names = [side, *(column for column in more if column in data.column_names)]
+        columns = data.select_columns(names)
         for block in range(start, stop, _BLOCK):
-            yield from encode(column[block : min(block + _BLOCK, stop)][side])
+            taken = columns[block : min(block + _BLOCK, stop)]
+            yield from encode(*(taken[name] for name in names))
 
     return TokenPairs(
-        TokenRows(rows("source", tokenizer.encode_source), tokenizer.source_vocab_size),
+        TokenRows(rows("source", tokenizer.encode_source, "tags"), tokenizer.source_vocab_size),
         TokenRows(rows("target", tokenizer.encode_target), tokenizer.target_vocab_size),
     )
 

@@ -51,7 +51,7 @@ class DrawnPairs:
     def batch(self, rows: Indices, number: int) -> Batch:
         texts = self._texts[rows]
         seeds = [f"{self._seed} {number} {row}" for row in rows.tolist()]
-        sources = self._tokenizer.draw_source(texts["source"], [f"{seed} source" for seed in seeds])
+        sources = self._tokenizer.draw_source(texts["source"], [f"{seed} source" for seed in seeds], texts.get("tags"))
         targets = self._tokenizer.draw_target(texts["target"], [f"{seed} target" for seed in seeds])
         for drawn, fixed in ((sources, self._pairs.source), (targets, self._pairs.target)):
             for i, row in enumerate(rows):

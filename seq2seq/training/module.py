@@ -27,16 +27,17 @@ from seq2seq.translator import Translator
 
 @dataclass(frozen=True)
 class ValidationText:
-    """What validation translates, and what it compares with."""
+    """What validation translates of one direction, by what, and what it compares with."""
 
     sources: Sequence[str]
     references: Sequence[str]
     tokenize: str
+    translator: Translator
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The result of one validation; losses in nats per target token."""
+    """The result of one validation; losses in nats per target token. Scores are means over directions."""
 
     step: int
     loss: float
@@ -45,6 +46,9 @@ class Validation:
     chrf: float
     translations: Sequence[str]
     scores: tuple[str, ...]
+    """Each with its direction, if there are several, and its signature."""
+    bleu_of_each: Mapping[str, float]
+    """Direction -> BLEU."""
 
 
 class Diverging(Exception):
@@ -81,8 +85,7 @@ class TranslationModule(lightning.LightningModule):
         optimizer: Optimizer,
         schedule: Schedule,
         max_steps: int,
-        translator: Translator,
-        text: ValidationText,
+        texts: Sequence[ValidationText],
         seed: int,
         processes: Processes = ALONE,
     ) -> None:
@@ -90,7 +93,7 @@ class TranslationModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.model = model
         self._optimizer, self._schedule, self._max_steps, self._seed = optimizer, schedule, max_steps, seed
-        self._translator, self._text, self._processes = translator, text, processes
+        self._texts, self._processes = texts, processes
         self._nll, self._tokens = 0.0, 0
         self._products, self._on_cpu = torch.float32, False
         self._adam: torch.optim.Optimizer | None = None
@@ -228,11 +231,27 @@ class TranslationModule(lightning.LightningModule):
         loss = nll / max(tokens, 1)
         if not math.isfinite(loss):
             raise Diverging(self.step - 1, f"the validation loss is {loss} at step {self.step}")
-        translations = self._processes.gathered(self._translator.translate(self._processes.share(self._text.sources)))
-        bleu, chrf = evaluate(translations, self._text.references, ("bleu", "chrf"), self._text.tokenize)
+        translations, scores = [], []
+        for text in self._texts:
+            of_text = self._processes.gathered(text.translator.translate(self._processes.share(text.sources)))
+            translations += of_text
+            scores.append(evaluate(of_text, text.references, ("bleu", "chrf"), text.tokenize))
+        bleu, chrf = (math.fsum(score.value for score in of_metric) / len(scores) for of_metric in zip(*scores, strict=True))
         self.validated = self.step
+        names = [f"{config.source} to {config.target}" for config in (text.translator.bundle.config for text in self._texts)]
         self.validation = Validation(
-            self.step, loss, float(torch.tensor(loss).exp()), bleu.value, chrf.value, translations, (str(bleu), str(chrf))
+            self.step,
+            loss,
+            float(torch.tensor(loss).exp()),
+            bleu,
+            chrf,
+            translations,
+            tuple(
+                f"{name}: {score}" if len(names) > 1 else str(score)
+                for name, of_text in zip(names, scores, strict=True)
+                for score in of_text
+            ),
+            {name: of_text[0].value for name, of_text in zip(names, scores, strict=True)},
         )
 
 

@@ -23,7 +23,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     x = x.to(matrices.dtype)
-    return x.mT if matrices.size(1) > matrices.size(2) else x
+    return x.mT if matrices.size(1) > matrices.size(2) else x  # type: ignore[no-any-return]
 
 
 class Muon(torch.optim.Adam):
@@ -34,7 +34,7 @@ class Muon(torch.optim.Adam):
         self._momentum = momentum
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update; what Muon has moved has no gradient any more, so that Adam passes it over."""
         for group in self.param_groups:
             if group["orthogonal"]:
@@ -52,10 +52,10 @@ class Muon(torch.optim.Adam):
             if not self.state[parameter]:
                 # Adam looks for a step where it finds a state.
                 self.state[parameter].update(step=torch.zeros(()), momentum=torch.zeros_like(parameter))
-        gradients = [parameter.grad for parameter in alike]
+        gradients = [parameter.grad for parameter in alike if parameter.grad is not None]
         momenta = [self.state[parameter]["momentum"] for parameter in alike]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self._momentum))  # type: ignore[arg-type]
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self._momentum))
         moves = orthogonalised(ahead).mul_(-rate * _RMS * math.sqrt(max(alike[0].shape)))
         if weight_decay:
             torch._foreach_mul_(alike, 1 - rate * weight_decay)

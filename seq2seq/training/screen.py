@@ -26,14 +26,15 @@ class Example:
 
     source: str
     index: int
+    languages: tuple[str, str]
 
 
 class Screen(lightning.Callback):
     """Draws on `console`: a live bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, console: Console, max_steps: int, languages: tuple[str, str], examples: Sequence[Example]) -> None:
+    def __init__(self, console: Console, max_steps: int, examples: Sequence[Example]) -> None:
         self._console, self._max_steps = console, max_steps
-        self._languages, self._examples = languages, examples
+        self._examples = examples
         self._meter = Meter()
         self._best = float("-inf")
         self._last_line = time.monotonic()
@@ -85,11 +86,13 @@ class Screen(lightning.Callback):
             f"[bold cyan]BLEU {result.bleu:.2f}[/]  chrF {result.chrf:.2f}{mark}"
         )
         self._console.print(row)
+        if len(result.bleu_of_each) > 1:
+            each = "   ".join(f"{direction} [cyan]{bleu:.2f}[/]" for direction, bleu in result.bleu_of_each.items())
+            self._console.print(f"  {each}", highlight=False)
         for example in self._examples:
-            self._console.print(f"  [dim]{self._languages[0]:>5}  {escape(one_line(example.source))}[/]", highlight=False)
-            self._console.print(
-                f"  [dim]{self._languages[1]:>5}[/]  {escape(result.translations[example.index])}", highlight=False
-            )
+            source, target = example.languages
+            self._console.print(f"  [dim]{source:>5}  {escape(one_line(example.source))}[/]", highlight=False)
+            self._console.print(f"  [dim]{target:>5}[/]  {escape(result.translations[example.index])}", highlight=False)
         self._meter.reset()
         self._last_line = time.monotonic()
 

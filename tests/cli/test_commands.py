@@ -280,6 +280,39 @@ def test_training_begins_from_a_bundle(trained: Path) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
+def test_one_model_for_two_directions(trained: Path) -> None:
+    """Trained, judged, asked for each; then one of its directions goes on alone."""
+    of = [
+        "recipe@recipe.of=files",
+        "recipe.of.train=corpus/train",
+        "recipe.of.validation=corpus/val",
+        "recipe.of.test=corpus/test",
+    ]
+    both = ["recipe=directions", *of, "recipe.source=en", "recipe.target=de", "run_dir=runs/both", *SMALL]
+    done = command("train", *both, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert re.search(r"en to de [\d.]+   de to en [\d.]+", done.stdout.decode())
+    bundle = Bundle.load(trained / "runs/both/bundle")
+    assert bundle.config.directions == (("en", "de"), ("de", "en"))
+    judged = command("evaluate", "bundle=runs/both/bundle", "direction=de-en", *both[:5], "bootstrap=0", folder=trained)
+    assert judged.returncode == 0, judged.stderr.decode()
+    assert "directions test, de to en, 9 sentences" in judged.stdout.decode()
+    for direction in ("en-de", "de-en"):
+        asked = command("translate", "bundle=runs/both/bundle", f"direction={direction}", folder=trained, given=b"one\n\n")
+        assert asked.stdout.endswith(b"\n\n"), asked.stderr.decode()
+    unknown = command("translate", "bundle=runs/both/bundle", "direction=de-fr", folder=trained, given=b"one\n")
+    assert unknown.returncode == 2
+    assert "it was trained on en to de, de to en" in unknown.stderr.decode()
+    unseen = command("translate", "bundle=runs/both/bundle", "direction=en-en", folder=trained, given=b"one\n")
+    assert "never trained on en to en" in unseen.stderr.decode()
+    alone = ["recipe=files", "recipe.source=de", "recipe.target=en", "recipe.train=corpus/train", "recipe.validation=corpus/val"]
+    gone_on = command("train", *alone, "begin_from=runs/both/bundle", "run_dir=runs/alone", *SMALL, folder=trained)
+    assert gone_on.returncode == 0, gone_on.stderr.decode()
+    after = Bundle.load(trained / "runs/alone/bundle")
+    assert (after.config.source, after.config.target, after.tokenizer.said) == ("de", "en", "<2en>")
+    assert after.config.directions == bundle.config.directions
+
+
 def test_a_sweep_leaves_a_table(trained: Path) -> None:
     mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
     done = command("train", "-m", "seed=1,2", "run_dir=runs/sweep${seed}", "hydra.sweep.dir=sweep", *mine, folder=trained)

@@ -87,7 +87,7 @@ def all_translations(
     return sorted(found, reverse=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(["gnmt", "average", "none"]),
@@ -109,7 +109,7 @@ def repeats(tokens: tuple[int, ...], size: int) -> bool:
     return len(set(spans)) < len(spans)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
 def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, size: int) -> None:
     model, penalty, source = Toy(seed), LengthPenalty("none"), torch.tensor([[4, 5, EOS], [6, EOS, PAD]])
@@ -119,7 +119,7 @@ def test_without_repeats_it_is_exhaustive_search_among_those_without(seed: int, 
         assert [tuple(h.tokens) for h in found] == expected[:3]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), strength=st.sampled_from([1.2, 2.0]))
 def test_with_a_penalty_on_repeats_it_is_exhaustive_search_with_that_penalty(seed: int, strength: float) -> None:
     model, source = Toy(seed), torch.tensor([[4, 5, EOS]])
@@ -137,7 +137,7 @@ def test_with_a_penalty_on_repeats_it_is_exhaustive_search_with_that_penalty(see
     assert [tuple(h.tokens) for h in find(search, model, source)[0]] == expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 3))
 def test_samples_without_repeats(seed: int, size: int) -> None:
     search = Sampling(2, lengths=LengthLimits(0, 12), no_repeats=size, seed=seed)
@@ -145,7 +145,7 @@ def test_samples_without_repeats(seed: int, size: int) -> None:
         assert not any(repeats(tuple(hypothesis.tokens), size) for hypothesis in found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), beam=st.integers(1, 4), least=st.integers(0, 3), longest=st.integers(3, 9))
 def test_stopping_early_loses_nothing(seed: int, beam: int, least: int, longest: int) -> None:
     """The result is that of a search that goes on until every place of the beam is taken by a finished hypothesis."""
@@ -156,7 +156,7 @@ def test_stopping_early_loses_nothing(seed: int, beam: int, least: int, longest:
     assert [row[0].tokens for row in one] == [row[0].tokens for row in all_places]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_beam_1_is_greedy(seed: int) -> None:
     model, source = Toy(seed), torch.tensor([[4, EOS], [5, 6]])

@@ -24,7 +24,7 @@ class Mean(Toy):
         return both.mean(dim=0).log()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
 def test_a_wide_beam_is_exhaustive_search_over_the_mean(seed: int) -> None:
     search = BeamSearch(120, 3, LengthPenalty(), LengthLimits(0, 3))

@@ -41,7 +41,7 @@ def says(tokens: tuple[int, ...], phrase: tuple[int, ...]) -> bool:
 phrase = st.lists(st.sampled_from(list(WORDS)), min_size=1, max_size=2).map(tuple)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), prefixes=st.lists(st.lists(st.sampled_from(list(WORDS)), max_size=3), min_size=3, max_size=3))
 def test_with_a_beginning_it_is_exhaustive_search_among_those_that_begin_so(seed: int, prefixes: list[list[int]]) -> None:
     model, penalty = Toy(seed), LengthPenalty("average", 1.0)
@@ -53,7 +53,7 @@ def test_with_a_beginning_it_is_exhaustive_search_among_those_that_begin_so(seed
         assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), wanted=st.lists(st.lists(phrase, max_size=2), min_size=3, max_size=3))
 def test_with_phrases_it_is_exhaustive_search_among_those_that_say_them(seed: int, wanted: list[list[tuple[int, ...]]]) -> None:
     model, penalty = Toy(seed), LengthPenalty("average", 1.0)
@@ -66,7 +66,7 @@ def test_with_phrases_it_is_exhaustive_search_among_those_that_say_them(seed: in
         assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in expected], abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     beam=st.integers(1, 5),
@@ -89,7 +89,7 @@ def test_what_cannot_be_said_in_the_length_is_flagged_by_it() -> None:
     assert found[0].capped
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     banned=st.sets(st.sampled_from(["a", "b", "a\u2581b", "ab", "bb", "b\u2581a"]), min_size=1, max_size=3),

@@ -29,7 +29,7 @@ def same_sentence(within: Within) -> torch.Tensor:
     return query[:, None] == key
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sentences=st.integers(1, 7),
     longest=st.sampled_from([1, 5, 16, 40, 90]),

@@ -236,7 +236,7 @@ def test_step_by_step_equals_teacher_forcing(variant: dict) -> None:
         torch.testing.assert_close(logits, whole[kept, :, t], atol=2e-5, rtol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), hypotheses=st.integers(1, 4))
 def test_the_cache_is_the_tree_of_hypotheses(seed: int, hypotheses: int) -> None:
     """Whatever hypotheses are chosen, sentences leave or others take their places, every step gives what teacher forcing gives

@@ -81,7 +81,7 @@ def test_any_text_is_read_line_for_line(tmp_path_factory: pytest.TempPathFactory
     assert len(records) == len(lines) + 1
 
 
-@settings(max_examples=300 if SOAK else 30, deadline=None)
+@settings(max_examples=300 if SOAK else 30)
 @given(st.lists(HOSTILE, min_size=1, max_size=12))
 def test_any_text_keeps_its_characters_and_makes_no_special_token(tokenizer: Tokenizer, lines: list[str]) -> None:
     """Not one control id but the end, and back comes what is no control character or white space."""

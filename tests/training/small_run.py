@@ -68,19 +68,18 @@ class Run:
         self.model = new_model(config, 3)
         self.folder = RunFolder(folder)
         bundle = Bundle(BundleConfig("en", "de", config), self.model, tokenizer)
-        text = ValidationText([s for s, _ in held], [t for _, t in held], "13a")
+        text = ValidationText([s for s, _ in held], [t for _, t in held], "13a", Translator(bundle, BeamSearch(2)))
         self.module = TranslationModule(
             self.model,
             optimizer,
             InverseSquareRoot(0.01, 20),
             options.max_steps,
-            Translator(bundle, BeamSearch(2)),
-            text,
+            [text],
             5,
             processes,
         )
         self.console = Console(record=True, width=300, file=StringIO())
-        self.screen = Screen(self.console, options.max_steps, ("en", "de"), [Example(text.sources[0], 0)])
+        self.screen = Screen(self.console, options.max_steps, [Example(text.sources[0], 0, ("en", "de"))])
         drawn = None
         if sampling:
             texts = Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})

@@ -130,7 +130,7 @@ def ours(precision: str) -> "System":
         optimizer = Optimizer(label_smoothing=SMOOTHING, clip_norm=CLIP)
         nothing: Any = None
         constant = Constant(rate)
-        module = TranslationModule(new_model(config, 1), optimizer, constant, options.max_steps, nothing, nothing, 1)
+        module = TranslationModule(new_model(config, 1), optimizer, constant, options.max_steps, nothing, 1)
         module.prepare(options.precision, on_cpu=True)
 
         def loss() -> float:

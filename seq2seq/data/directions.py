@@ -1,0 +1,127 @@
+"""Several directions in one corpus and one model: what stands before a source says which language is wanted (Johnson et al., 2017).
+
+Tags are tokens that no text can hold. `<2de>` asks for German; a mark such as `<bt>` says where a pair comes from (Caswell et al., 2019).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.data.recipe import Corpus, Provenance
+from seq2seq.errors import ConfigProblem
+from seq2seq.folders import digest_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Direction = tuple[str, str]
+"""Codes of source and target language."""
+
+
+def parsed(text: str) -> Direction:
+    """`en-de`; with codes that have a hyphen of their own, `en:pt-BR`.
+
+    Raises:
+        ConfigProblem: it is not two codes.
+    """
+    codes = text.split(":" if ":" in text else "-")
+    if len(codes) != 2 or not all(code and not code.isspace() for code in codes):
+        raise ConfigProblem(f"'{text}' is no direction", "two language codes and a hyphen between, en-de, or a colon, en:pt-BR")
+    return codes[0], codes[1]
+
+
+def written(direction: Direction) -> str:
+    return (":" if any("-" in code for code in direction) else "-").join(direction)
+
+
+def tag(language: str) -> str:
+    """What asks for a language."""
+    return f"<2{language}>"
+
+
+def asks(language: str, tags: Sequence[str]) -> str:
+    """What stands before a source where these are the tags: nothing, if none of them asks for a language."""
+    return tag(language) if any(one.startswith("<2") for one in tags) else ""
+
+
+def together(
+    corpora: Sequence[Corpus], direction: Direction, weights: Sequence[float] | None = None, marks: Sequence[str] | None = None
+) -> Corpus:
+    """Several corpora as one. If they do not all translate between the same languages, every source gets the tag of its target.
+
+    Args:
+        direction: what is taken where nothing is said.
+        weights: how often an epoch takes each pair of each corpus, unless it says so itself.
+        marks: one more tag for the training pairs of each, or "" for none.
+    """
+    import datasets
+
+    weights, marks = weights or [1.0] * len(corpora), marks or [""] * len(corpora)
+    directions = list(dict.fromkeys((corpus.source, corpus.target) for corpus in corpora))
+    several = directions != [direction]
+    splits, keys = {}, {}
+    for split in dict.fromkeys(name for corpus in corpora for name in corpus.splits):
+        parts: list[Any] = []
+        known: list[Any] = [_VERSION]
+        for corpus, weight, mark in zip(corpora, weights, marks, strict=True):
+            if split not in corpus.splits:
+                continue
+            said = [tag(corpus.target)] * several + [mark] * (mark != "" and split == "train")
+            columns: dict[str, Any] = {"tags": " ".join(said)}
+            if several:
+                columns["direction"] = written((corpus.source, corpus.target))
+            if split == "train" and "weight" not in corpus.splits[split].column_names:
+                columns["weight"] = weight
+            parts.append(_with(corpus.splits[split], columns))
+            known += [corpus.key(split), columns]
+        splits[split], keys[split] = datasets.concatenate_datasets(parts), digest_of(*known)
+    tags = [tag(target) for _, target in directions] * several + [mark for mark in marks if mark]
+    return Corpus(
+        datasets.DatasetDict(splits),
+        *direction,
+        _provenance(corpora, several),
+        keys,
+        tuple(dict.fromkeys(tags)),
+        tuple(directions),
+    )
+
+
+_VERSION = 1
+"""To be raised when other pairs are made of the same corpora."""
+
+
+def _with(data: "Dataset", columns: dict[str, Any]) -> "Dataset":
+    import datasets
+
+    for name, value in columns.items():
+        feature = datasets.Value("string" if isinstance(value, str) else "float32")
+        data = data.add_column(name, [value] * len(data), feature=feature)
+    return data
+
+
+def _provenance(corpora: Sequence[Corpus], several: bool) -> Provenance:
+    records = [corpus.provenance for corpus in corpora]
+    dropped: dict[str, int] = {}
+    for record in records:
+        for split, count in record.dropped.items():
+            dropped[split] = dropped.get(split, 0) + count
+    notes = [
+        f"{corpus.source} to {corpus.target}, {note}" if several else note
+        for corpus in corpora
+        for note in corpus.provenance.notes
+    ]
+    return Provenance(
+        "; ".join(dict.fromkeys(record.origin for record in records)),
+        "; ".join(dict.fromkeys(record.licence for record in records)),
+        tuple(dict.fromkeys(file for record in records for file in record.files)),
+        tuple(dict.fromkeys(notes)),
+        dropped,
+    )
+
+
+def by_direction(data: "Dataset", direction: Direction) -> "Iterator[tuple[Direction, Dataset]]":
+    """Each direction with its pairs, in the order of the data; all are of `direction` if the data does not say."""
+    if "direction" not in data.column_names:
+        yield direction, data
+        return
+    for name in dict.fromkeys(data["direction"]):
+        yield parsed(name), data.select([i for i, other in enumerate(data["direction"]) if other == name])

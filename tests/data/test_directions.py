@@ -1,0 +1,104 @@
+"""Several directions in one corpus: tags before sources."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from seq2seq.recipes.directions import Directions
+from seq2seq.recipes.files import Files
+
+from seq2seq.data.directions import by_direction, parsed, together, written
+from seq2seq.data.recipe import Corpus, make_corpus
+from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
+from seq2seq.data.tokens import tokenise
+from seq2seq.errors import BundleProblem, ConfigProblem
+from seq2seq.symbols import EOS
+from tests.conftest import counting_pairs, write_corpus
+
+
+def corpus(source: str, target: str, count: int = 20) -> Corpus:
+    pairs = counting_pairs(count)
+    swapped = [(b, a) for a, b in pairs]
+    return make_corpus((source, target), {"train": pairs if source == "en" else swapped, "validation": pairs[:5]}, source, "none")
+
+
+@pytest.fixture
+def both() -> Corpus:
+    return together([corpus("en", "de"), corpus("de", "en", 30)], ("en", "de"), [1.0, 2.5], ["", "<bt>"])
+
+
+@pytest.mark.parametrize(("text", "direction"), [("en-de", ("en", "de")), ("en:pt-BR", ("en", "pt-BR"))])
+def test_a_direction_is_read_as_it_is_written(text: str, direction: tuple[str, str]) -> None:
+    assert parsed(text) == direction
+    assert written(direction) == text
+
+
+@pytest.mark.parametrize("text", ["en", "en-", "en-pt-BR", "-de", "en- ", ""])
+def test_what_is_no_direction_is_refused(text: str) -> None:
+    with pytest.raises(ConfigProblem, match="no direction"):
+        parsed(text)
+
+
+def test_corpora_come_together(both: Corpus) -> None:
+    train, validation = both.splits["train"], both.splits["validation"]
+    assert train["tags"][:] == ["<2de>"] * 20 + ["<2en> <bt>"] * 30
+    assert validation["tags"][:] == ["<2de>"] * 5 + ["<2en>"] * 5  # a mark is for training
+    assert train["weight"][:] == [1.0] * 20 + [2.5] * 30
+    assert both.tags == ("<2de>", "<2en>", "<bt>")
+    parts = dict(by_direction(train, ("en", "de")))
+    assert {direction: len(data) for direction, data in parts.items()} == {("en", "de"): 20, ("de", "en"): 30}
+    assert parts["de", "en"]["source"][:] == corpus("de", "en", 30).splits["train"]["source"][:]
+    other = together([corpus("en", "de"), corpus("de", "en", 30)], ("en", "de"), [1.0, 2.5], ["", "<2nd>"])
+    assert other.key("train") != both.key("train")
+    assert other.key("validation") == both.key("validation")
+
+
+def test_of_one_direction_there_is_nothing_to_ask_for() -> None:
+    one = together([corpus("en", "de"), corpus("en", "de")], ("en", "de"))
+    assert one.tags == ()
+    assert set(one.splits["train"]["tags"]) == {""}
+    assert list(dict(by_direction(one.splits["train"], ("en", "de")))) == [("en", "de")]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
+def test_tags_stand_before_sources_and_no_text_can_say_them(both: Corpus, kind: str) -> None:
+    tokenizer = Tokenizer.for_corpus(TokenizerConfig(kind=kind, vocab_size=340), both)  # type: ignore[arg-type]
+    ids = {piece: i for i, piece in enumerate(tokenizer.source_pieces())}
+    tags = [ids[tag] for tag in both.tags]
+    pairs = tokenise(both, "train", tokenizer)
+    assert pairs.source[0][0] == ids["<2de>"]
+    assert pairs.source[49][:2].tolist() == [ids["<2en>"], ids["<bt>"]]
+    assert not np.isin(pairs.target.ids, tags).any()
+    plain = tokenizer.encode_source(["one <2de> two"])[0]
+    assert not set(plain) & set(tags)
+    asked = tokenizer.saying("<2de>")
+    assert asked.encode_source(["one <2de> two", "", " "]) == [[ids["<2de>"], *plain], [EOS], [EOS]]
+    assert asked.encode_source(["one"], ["<bt>"])[0][:2] == [ids["<2de>"], ids["<bt>"]]
+    assert tokenizer.said == ""
+    assert tokenizer.decode_target([[*tags, *plain]]) == ["one <2de> two"]
+    with pytest.raises(BundleProblem, match="has no <2fr>, it knows <2de> <2en> <bt>"):
+        tokenizer.saying("<2fr>")
+
+
+def test_drawn_subwords_keep_their_tags(both: Corpus) -> None:
+    tokenizer = Tokenizer.for_corpus(TokenizerConfig(vocab_size=340, sampling=0.5), both)
+    (drawn,) = tokenizer.draw_source(["seven three"], ["seed"], ["<2en> <bt>"])
+    assert drawn[:2] == tokenizer.encode_source(["x"], ["<2en> <bt>"])[0][:2]
+    assert drawn[2:] == tokenizer.draw_source(["seven three"], ["seed"])[0]
+
+
+def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None:
+    pairs = counting_pairs(40)
+    train = write_corpus(tmp_path, "train", pairs)
+    (tmp_path / "train.fr").write_text("".join(f"{i} x\n" for i in range(40)))
+    files = Files("?", "?", train=str(train), validation=str(train), test=str(train))
+    recipe = Directions("en", "de", files, ("en-de", "fr-en"), temperature=5.0)
+    loaded = recipe.load(("train", "test"))
+    assert len(loaded.splits["train"]) == len(loaded.splits["test"]) == 80
+    assert loaded.directions == (("en", "de"), ("fr", "en"))
+    assert set(loaded.splits["train"]["weight"]) == {1.0}
+    assert loaded.splits["train"]["source"][40] == "0 x"
+    with pytest.raises(ConfigProblem, match="en to fr is none of"):
+        Directions("en", "fr", files, ("en-de", "fr-en"))
+    with pytest.raises(ConfigProblem, match="two or more"):
+        Directions("en", "de", files, ("en-de",))
