@@ -30,6 +30,7 @@ FLOORS = {
     "inference": 3,
     "translator": 3,
     "explanation": 3,
+    "synthetic": 4,
     "training": 4,
     "export": 4,
     "cli": 5,

@@ -75,14 +75,8 @@ def together(
             known += [corpus.key(split), columns]
         splits[split], keys[split] = datasets.concatenate_datasets(parts), digest_of(*known)
     tags = [tag(target) for _, target in directions] * several + [mark for mark in marks if mark]
-    return Corpus(
-        datasets.DatasetDict(splits),
-        *direction,
-        _provenance(corpora, several),
-        keys,
-        tuple(dict.fromkeys(tags)),
-        tuple(directions),
-    )
+    provenance, named = _provenance(corpora, several), tuple(directions) if several else ()
+    return Corpus(datasets.DatasetDict(splits), *direction, provenance, keys, tuple(dict.fromkeys(tags)), named)
 
 
 _VERSION = 1

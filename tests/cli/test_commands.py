@@ -313,6 +313,34 @@ def test_one_model_for_two_directions(trained: Path) -> None:
     assert after.config.directions == bundle.config.directions
 
 
+def test_bundles_make_more_pairs(trained: Path) -> None:
+    """Forward by an ensemble, backward by a model of the other direction, of text of its own; then in place of the real pairs."""
+    of = ["recipe@recipe.of=files", "recipe.of.train=corpus/train", "recipe.of.validation=corpus/val", "recipe.source=en"]
+    recipe = ["recipe=synthetic", *of, "recipe.target=de", "recipe.forward=[runs/mine/bundle+runs/mine/bundle]", *SMALL]
+    none = command("train", *recipe, "recipe.forward=[]", "run_dir=runs/none", folder=trained)
+    assert none.returncode == 2
+    assert "no bundle makes pairs" in none.stderr.decode()
+    files = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "run_dir=runs/back", *SMALL]
+    back = command("train", *files, "recipe.source=de", "recipe.target=en", folder=trained)
+    assert back.returncode == 0, back.stderr.decode()
+    (trained / "mono.de").write_text("eins zwei\ndrei\nvier\n")
+    more = ["recipe.backward=[runs/back/bundle]", "recipe.monolingual=mono.de", "recipe.mark=bt", "recipe.weight=2"]
+    done = command("train", *recipe, *more, "run_dir=runs/made", folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    pairs = len((trained / "corpus/train.en").read_text().splitlines())
+    kept = sorted((Path(os.environ["SEQ2SEQ_CACHE"]) / "synthetic").glob("*/translations.txt"))
+    made = {len(path.read_text().splitlines()) for path in kept}
+    assert made == {pairs, 3}
+    assert f"{2 * pairs + 3:,} pairs in" in done.stdout.decode()
+    tokenizer = Bundle.load(trained / "runs/made/bundle").tokenizer
+    assert tokenizer.config.tags == ("<bt>",)
+    again = command("train", *recipe, "recipe.keep=false", "run_dir=runs/distilled", folder=trained)
+    assert again.returncode == 0, again.stderr.decode()
+    assert sorted((Path(os.environ["SEQ2SEQ_CACHE"]) / "synthetic").glob("*/translations.txt")) == kept
+    wrong = command("train", *recipe, "recipe.forward=[runs/back/bundle]", "run_dir=runs/wrong", folder=trained)
+    assert "the bundle does not know en to de" in wrong.stderr.decode()
+
+
 def test_a_sweep_leaves_a_table(trained: Path) -> None:
     mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
     done = command("train", "-m", "seed=1,2", "run_dir=runs/sweep${seed}", "hydra.sweep.dir=sweep", *mine, folder=trained)
