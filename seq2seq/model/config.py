@@ -62,6 +62,8 @@ class TransformerConfig:
     """Section 5.4: on the output of each sub-layer, before it is added to its input."""
     embedding_dropout: float | None = None
     """Section 5.4: on the sums of embeddings and positions."""
+    token_dropout: float = 0.0
+    """On whole embeddings: a token is there with its position alone (Gal and Ghahramani, 2016)."""
     attention_dropout: float = 0.0
     """On the attention weights."""
     activation_dropout: float = 0.0

@@ -10,6 +10,12 @@ from seq2seq.kernels import training_kernels
 _LEVELS = 1 << 16
 
 
+def drop_tokens(x: Tensor, rate: float) -> Tensor:
+    """Sets each vector of x (B, L, E) to 0 with probability `rate` and divides the others by 1 - rate."""
+    kept = torch.rand(x.shape[:-1], device=x.device) >= rate
+    return x * (kept / (1 - rate)).unsqueeze(-1).to(x.dtype)
+
+
 class Dropout(nn.Module):
     """Sets each element to 0 with probability `rate` and divides the others by 1 - rate; in evaluation does nothing.
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seq2seq.model import dropout as module
-from seq2seq.model.dropout import Dropout
+from seq2seq.model.dropout import Dropout, drop_tokens
 
 
 @pytest.fixture(autouse=True, params=["kernel", "torch"])
@@ -86,3 +86,11 @@ def test_seeds_and_places_make_no_pattern() -> None:
         for other in draws[:i]:
             for shift in (0, 1, 16):
                 assert abs(float((one[: len(one) - shift] * other[shift:]).mean()) * 4) < 0.012
+
+
+def test_tokens_are_dropped_whole_and_the_mean_stays() -> None:
+    x = torch.randn(50, 40, 8)
+    dropped = drop_tokens(x, 0.3)
+    gone = (dropped == 0).all(dim=-1)
+    assert abs(gone.float().mean().item() - 0.3) < 0.03
+    torch.testing.assert_close(dropped[~gone], x[~gone] / 0.7)

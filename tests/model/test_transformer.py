@@ -299,7 +299,7 @@ def test_every_choice_runs_and_learns(order: str, norm: str, activation: str, po
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("place", ["dropout", "embedding_dropout", "attention_dropout", "activation_dropout"])
+@pytest.mark.parametrize("place", ["dropout", "embedding_dropout", "token_dropout", "attention_dropout", "activation_dropout"])
 def test_each_dropout_acts_in_training_only(place: str) -> None:
     model = Transformer(small_config(**{"dropout": 0.0, place: 0.5}))
     source, target = ids(2, 5), ids(2, 5)
