@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seq2seq.data.text import SPACE_MARK, begins_word
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.inference.forced import force, mean_attention
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
-from seq2seq.wording import begins_word
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _word_of_each(pieces: Sequence[str], spaces: bool) -> list[int]:
 def _texts(pieces: Sequence[str], words: Sequence[int]) -> tuple[str, ...]:
     texts = [""] * (max(words, default=-1) + 1)
     for piece, word in zip(pieces, words, strict=True):
-        texts[word] += piece.lstrip("\u2581")
+        texts[word] += piece.lstrip(SPACE_MARK)
     return tuple(texts)
 
 

@@ -12,7 +12,7 @@ import torch
 from seq2seq.bundle import Bundle
 from seq2seq.data.directions import Direction
 from seq2seq.data.splitting import split_to_fit
-from seq2seq.data.text import is_blank, one_line, without_halves
+from seq2seq.data.text import has_spaces, is_blank, one_line, without_halves
 from seq2seq.data.tokenizer import normalise
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.loops import loops
@@ -23,7 +23,7 @@ from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native
 from seq2seq.mbr import MinimumBayesRisk
 from seq2seq.symbols import EOS
-from seq2seq.wording import Wording, has_spaces, make_lexicon, phrase_tokens, says
+from seq2seq.wording import Wording, make_lexicon, phrase_tokens, says
 
 
 def find_device(name: str) -> torch.device:

@@ -7,26 +7,14 @@ from functools import cached_property
 
 import torch
 
+from seq2seq.data.text import SPACE_MARK
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.stepper import Banned, Lexicon
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.symbols import EOS
 
-_SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _WORDS = re.compile(r"\w+|[^\w\s]")
-
-
-_WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
-
-
-def has_spaces(language: str) -> bool:
-    """Whether a language is written with spaces between words."""
-    return re.split("[_-]", language)[0] not in _WITHOUT_SPACES
-
-
-def begins_word(piece: str) -> bool:
-    return piece.startswith(_SPACE)
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,7 @@ def phrase_tokens(tokenizer: Tokenizer, text: str, spaces: bool) -> tuple[int, .
     """The tokens of a phrase in the middle of a target sentence."""
     if spaces:
         return tuple(tokenizer.encode_target([text])[0][:-1])
-    return _longest_pieces(_SPACE.join(text.split()), {piece: i for i, piece in enumerate(tokenizer.target_pieces())})
+    return _longest_pieces(SPACE_MARK.join(text.split()), {piece: i for i, piece in enumerate(tokenizer.target_pieces())})
 
 
 def _longest_pieces(text: str, ids: dict[str, int]) -> tuple[int, ...]:
@@ -145,7 +133,7 @@ def make_lexicon(tokenizer: Tokenizer, spaces: bool, banned: Sequence[str] = ())
     ends_word = [not spaces or (text != "" and not _is_letter(text[0])) for text in spellings]
     ends_word[EOS] = True
     characters = {character for text in spellings for character in text}
-    wanted = {_SPACE.join(phrase.split()) for phrase in banned} - {""}
+    wanted = {SPACE_MARK.join(phrase.split()) for phrase in banned} - {""}
     phrases = {way for phrase in wanted for way in _ways_to_spell(phrase, characters)}
     return Lexicon(torch.tensor(ends_word), _reading_machine(spellings, phrases, spaces) if phrases else None)
 
@@ -164,7 +152,7 @@ def _in_bytes(text: bytes) -> str:
 def _ways_to_spell(phrase: str, characters: set[str]) -> set[str]:
     """A phrase as it is, with every character in bytes that has more than one, and with those that no token holds."""
     foreign = "".join(c if c in characters else _in_bytes(c.encode()) for c in phrase)
-    plain = "".join(c if c == _SPACE else _in_bytes(c.encode()) for c in phrase)
+    plain = "".join(c if c == SPACE_MARK else _in_bytes(c.encode()) for c in phrase)
     return {phrase, foreign, plain}
 
 

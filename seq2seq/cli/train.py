@@ -14,6 +14,7 @@ from seq2seq.cli.command import COMPOSED, Command
 from seq2seq.data.directions import asks, by_direction
 from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources
+from seq2seq.data.noise import Noise
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
 from seq2seq.errors import DataProblem
@@ -60,6 +61,7 @@ class TrainJob:
     logger: Any
     batch: BatchConfig
     filters: Filters
+    noise: Noise
     shortlist: bool
     begin_from: str | None
     seed: int
@@ -156,7 +158,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.bundle import Bundle, BundleConfig, Card
     from seq2seq.data.tokens import tokenise
     from seq2seq.shortlist import learn_shortlist
-    from seq2seq.training.data import DrawnPairs, TranslationData, weights_of
+    from seq2seq.training.data import DrawnPairs, SourceNoise, TranslationData, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
     from seq2seq.training.products import choose_library, choose_precision, dtype_of
     from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model, on_cpu
@@ -182,7 +184,10 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     if precision == "auto":
         precision = processes.agreed(lambda: choose_precision(on_cpu(job.trainer), folder.chosen(_PRECISION, anew)))
     batch = processes.agreed(lambda: _batch(job, folder, model, pairs["train"], processes))
-    drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length) if job.tokenizer.sampling else None
+    drawn = None
+    if job.tokenizer.sampling or job.noise.is_on:
+        noise = SourceNoise(job.noise, tokenizer, corpus.source) if job.noise.is_on else None
+        drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length, noise)
     data = TranslationData(
         pairs["train"],
         pairs["validation"],

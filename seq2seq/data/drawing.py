@@ -9,7 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-_SPACE_MARK = "\u2581"
+from seq2seq.data.text import SPACE_MARK
+
 Draw = Callable[[str, Random], list[str]]
 """One word, with the mark of the space before it -> its pieces."""
 
@@ -33,7 +34,7 @@ class SubwordDrawer:
     def __call__(self, text: str, seed: str) -> list[int]:
         """Token ids of a text."""
         random = Random(seed)
-        pieces = (piece for word in text.split(" ") if word for piece in self._draw(_SPACE_MARK + word, random))
+        pieces = (piece for word in text.split(" ") if word for piece in self._draw(SPACE_MARK + word, random))
         return [i for piece in pieces for i in self._spell(piece)]
 
     def _spell(self, piece: str) -> list[int]:

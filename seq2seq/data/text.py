@@ -1,4 +1,4 @@
-"""What counts as blank, and what may stand in a line of output."""
+"""What counts as blank, what may stand in a line of output, and where words begin."""
 
 import re
 import unicodedata
@@ -17,3 +17,17 @@ def one_line(text: str) -> str:
 def without_halves(text: str) -> str:
     """The text with U+FFFD for each half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+SPACE_MARK = "\u2581"
+"""A space in the pieces of SentencePiece."""
+_WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
+
+
+def has_spaces(language: str) -> bool:
+    """Whether a language is written with spaces between words."""
+    return re.split("[_-]", language)[0] not in _WITHOUT_SPACES
+
+
+def begins_word(piece: str) -> bool:
+    return piece.startswith(SPACE_MARK)

@@ -1,8 +1,10 @@
 """The corpus as batches for Lightning, in an order that depends on (seed, step) alone."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from random import Random
 from typing import Any
 
 import lightning
@@ -10,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from seq2seq.data.batch import Batch, make_batch
+from seq2seq.data.noise import Noise, words_of
 from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
+from seq2seq.data.text import begins_word, has_spaces
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import DataProblem
+from seq2seq.symbols import UNK
 from seq2seq.training.processes import ALONE, Processes
 
 
@@ -37,27 +42,55 @@ def within(pairs: TokenPairs, max_length: int) -> Indices:
     return fits
 
 
+class SourceNoise:
+    """Noise on sources as the model reads them: tags stay in front, the end at the end, and a word is what a space begins."""
+
+    def __init__(self, noise: Noise, tokenizer: Tokenizer, language: str) -> None:
+        pieces, tags = tokenizer.source_pieces(), set(tokenizer.config.tags)
+        self._noise, self._begins = noise, [begins_word(piece) or not has_spaces(language) for piece in pieces]
+        self._tags = {i for i, piece in enumerate(pieces) if piece in tags}
+
+    def __call__(self, ids: list[int], is_copy: bool, seed: str) -> list[int]:
+        if self._noise.copies_only and not is_copy:
+            return ids
+        front = next((place for place, i in enumerate(ids) if i not in self._tags), 0)
+        words = words_of(ids[front:-1], self._begins)
+        noisy = self._noise(words, [UNK], Random(f"{seed} noise"))
+        return [*ids[:front], *chain.from_iterable(noisy), *ids[-1:]]
+
+
 class DrawnPairs:
-    """As `TokenPairs`, but the subwords of each batch are drawn anew (Kudo, 2018; Provilkov et al., 2020).
+    """As `TokenPairs`, but the subwords of each batch are drawn anew (Kudo, 2018; Provilkov et al., 2020), and noise is put on its sources.
 
     What is drawn depends on the seed, the number of the batch and the pair alone. A text drawn longer than the model holds is taken as it is
     without drawing.
     """
 
-    def __init__(self, pairs: TokenPairs, texts: Any, tokenizer: Tokenizer, seed: int, max_length: int) -> None:
+    def __init__(
+        self, pairs: TokenPairs, texts: Any, tokenizer: Tokenizer, seed: int, max_length: int, noise: SourceNoise | None = None
+    ) -> None:
         self._pairs, self._texts, self._tokenizer = pairs, texts, tokenizer
-        self._seed, self._max_length = seed, max_length
+        self._seed, self._max_length, self._noise = seed, max_length, noise
 
     def batch(self, rows: Indices, number: int) -> Batch:
         texts = self._texts[rows]
         seeds = [f"{self._seed} {number} {row}" for row in rows.tolist()]
+        sources, targets = self._drawn(rows, texts, seeds)
+        if self._noise:
+            copies = [source == target for source, target in zip(texts["source"], texts["target"], strict=True)]
+            sources = [self._noise(*source) for source in zip(sources, copies, seeds, strict=True)]
+        return make_batch(sources, targets)
+
+    def _drawn(self, rows: Indices, texts: Any, seeds: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        if not self._tokenizer.config.sampling:
+            return [self._pairs.source[row].tolist() for row in rows], [self._pairs.target[row].tolist() for row in rows]
         sources = self._tokenizer.draw_source(texts["source"], [f"{seed} source" for seed in seeds], texts.get("tags"))
         targets = self._tokenizer.draw_target(texts["target"], [f"{seed} target" for seed in seeds])
         for drawn, fixed in ((sources, self._pairs.source), (targets, self._pairs.target)):
             for i, row in enumerate(rows):
                 if len(drawn[i]) > self._max_length:
                     drawn[i] = fixed[row].tolist()
-        return make_batch(sources, targets)
+        return sources, targets
 
 
 @dataclass

@@ -341,6 +341,19 @@ def test_bundles_make_more_pairs(trained: Path) -> None:
     assert "the bundle does not know en to de" in wrong.stderr.decode()
 
 
+def test_denoising_comes_before_translating(trained: Path) -> None:
+    of = ["recipe@recipe.of=files", "recipe.of.train=corpus/train", "recipe.of.validation=corpus/val"]
+    noise = ["noise.drop=0.1", "noise.blank=0.2", "noise.shuffle=3"]
+    before = ["recipe=denoising", *of, "recipe.source=en", "recipe.target=de", *noise, "run_dir=runs/before", *SMALL]
+    done = command("train", *before, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    after = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "begin_from=runs/before/bundle"]
+    done = command("train", *after, "run_dir=runs/after", *SMALL, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    bundle = Bundle.load(trained / "runs/after/bundle")
+    assert (bundle.tokenizer.said, bundle.config.directions) == ("<2de>", (("en", "en"), ("de", "de"), ("en", "de")))
+
+
 def test_a_sweep_leaves_a_table(trained: Path) -> None:
     mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
     done = command("train", "-m", "seed=1,2", "run_dir=runs/sweep${seed}", "hydra.sweep.dir=sweep", *mine, folder=trained)

@@ -1,0 +1,55 @@
+"""Each side of another recipe by itself, to be made whole again after noise: pretraining that needs no translations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from seq2seq.data.directions import together
+from seq2seq.data.lines import read_lines
+from seq2seq.data.noise import Noise
+from seq2seq.data.parallel import record_file
+from seq2seq.data.recipe import Corpus, Pair, make_corpus
+from seq2seq.data.text import has_spaces
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Pairs of a text and itself. Noise comes with training, `noise=` of seq2seq-train (Lample et al., 2018; Lewis et al., 2020); in
+    validation, where it must be the same each time, a few words are missing and some have moved."""
+
+    source: str
+    target: str
+    of: Any
+    text: dict[str, str] = field(default_factory=dict)
+    """Language -> a file of more text, a sentence a line, for training."""
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        real = replace(self.of, source=self.source, target=self.target).load(splits)
+        sides = ((self.source, "source"), (self.target, "target"))
+        corpora = [self._copies(real, language, column, splits) for language, column in sides]
+        return together(corpora, (self.source, self.source))
+
+    def _copies(self, real: Corpus, language: str, column: str, splits: Sequence[str]) -> Corpus:
+        more = [record_file(Path(self.text[language]))] if language in self.text else []
+        files = {split: [*real.provenance.files, *(more if split == "train" else [])] for split in splits}
+        settings = {split: f"{column} of {real.key(split)}" for split in splits}
+        pairs = {split: self._pairs(real, language, column, split) for split in splits}
+        return make_corpus((language, language), pairs, real.provenance.origin, real.provenance.licence, files, settings=settings)
+
+    def _pairs(self, real: Corpus, language: str, column: str, split: str) -> Iterator[Pair]:
+        for block in real.splits[split].select_columns(column).iter(batch_size=10_000):
+            for text in block[column]:
+                yield text if split == "train" else _worse(text, language), text
+        if split == "train" and language in self.text:
+            for text in read_lines(Path(self.text[language])):
+                yield text, text
+
+
+_NOISE = Noise(drop=0.1, shuffle=3)
+
+
+def _worse(text: str, language: str) -> str:
+    between = " " if has_spaces(language) else ""
+    return between.join(_NOISE(text.split(" ") if between else list(text), "", Random(text)))
