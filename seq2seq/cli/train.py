@@ -253,12 +253,20 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         **machine(processes.count),
     }
     files = [asdict(record) for record in corpus.provenance.files]
-    for change in processes.agreed(lambda: folder.begin(config, identity, files, anew)):
+    for change in processes.agreed(lambda: folder.begin(config, identity, files, anew, _command())):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
     options = replace(job.trainer, precision=precision)
     outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
     processes.agreed(lambda: folder.finish(outcome))
     return outcome
+
+
+def _command() -> str:
+    """What asks for this run, of a sweep for this one of it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    asked = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    return shlex.join(["seq2seq-train", *asked])
 
 
 def _of_all(fingerprint: dict[str, str], processes: "Processes") -> dict[str, str]:

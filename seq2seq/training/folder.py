@@ -142,9 +142,14 @@ class RunFolder:
         return said
 
     def begin(
-        self, config: Mapping[str, Any], identity: Mapping[str, str], files: Sequence[Mapping[str, Any]], anew: bool
+        self,
+        config: Mapping[str, Any],
+        identity: Mapping[str, str],
+        files: Sequence[Mapping[str, Any]],
+        anew: bool,
+        command: str = "",
     ) -> list[str]:
-        """Write the composed config, what the run works on and the files it came from; first, if the run is to begin `anew`, remove what an earlier
+        """Write the composed config, below the command that asks for it, what the run works on and the files it came from; first, if the run is to begin `anew`, remove what an earlier
         one left. Returns what has changed about the machine since.
 
         Raises:
@@ -167,7 +172,8 @@ class RunFolder:
                 )
         self.result.unlink(missing_ok=True)  # from here on the run is not complete
         write_text(self.identity, json.dumps({"run": dict(identity), "files": files}, indent=2) + "\n")
-        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        said = "".join(f"# {line}\n" for line in command.splitlines())
+        write_text(self.config, said + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         return [text.removeprefix(MACHINE) for text in changed]
 
     def finish(self, outcome: Outcome) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -362,6 +363,30 @@ def test_a_sweep_leaves_a_table(trained: Path) -> None:
     assert rows[0] == "seed,run_dir,bleu"
     assert sorted(row.split(",")[:2] for row in rows[1:]) == [["1", "runs/sweep1"], ["2", "runs/sweep2"]]
     assert (trained / "sweep" / "sweep.md").read_text() in done.stdout.decode()
+
+
+def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
+    tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "results.py"))
+    page = trained / "page" / "README.md"
+    page.parent.mkdir()
+    page.write_text(f"before\n{tool['BEGIN']}\nold\n{tool['END']}\nafter\n")
+    mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
+    for seed in (1, 2):
+        assert command("train", *mine, f"seed={seed}", f"run_dir=runs/r{seed}", folder=trained).returncode == 0
+        judged = ["recipe=files", "recipe.test=corpus/test", f"bundle=runs/r{seed}/bundle", "bootstrap=0"]
+        assert command("evaluate", *judged, folder=trained).returncode == 0
+    tool["main"]([str(trained / "runs/r1"), str(trained / "runs/r2")], page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    (row,) = (line for line in text.splitlines() if "seq2seq-train" in line)
+    scores = [json.loads((trained / f"runs/r{seed}/results.json").read_text())["scores"][0]["value"] for seed in (1, 2)]
+    assert row.startswith("| files test, en to de | 0.0")
+    assert " | 2 | " in row
+    assert f"| {sum(scores) / 2:.2f} ± " in row
+    assert row.endswith(f"`seq2seq-train {' '.join(mine)}` |")
+    with pytest.raises(SystemExit, match=r"has no config.yaml"):
+        tool["main"]([str(trained / "corpus")], page)
 
 
 def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:
