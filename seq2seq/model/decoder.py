@@ -7,7 +7,7 @@ from seq2seq.model.cache import Cache, LayerCache, Newest
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
-from seq2seq.model.residual import Residual, make_norm
+from seq2seq.model.residual import Residual, depths, make_norm
 
 
 class DecoderLayer(nn.Module):
@@ -15,15 +15,15 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        stack, dropout = config.decoder, config.attention_dropout
+        stack, dropout, (scale, _) = config.decoder, config.attention_dropout, depths(config)[1]
         self.self_attention = MultiHeadAttention(stack.d_model, stack.heads, stack.key_value_heads, stack.d_model, dropout)
-        self.self_attention_residual = Residual(config, stack.d_model)
+        self.self_attention_residual = Residual(config, stack.d_model, scale)
         self.cross_attention = MultiHeadAttention(
             stack.d_model, stack.heads, stack.key_value_heads, config.encoder.d_model, dropout
         )
-        self.cross_attention_residual = Residual(config, stack.d_model)
+        self.cross_attention_residual = Residual(config, stack.d_model, scale)
         self.feedforward = FeedForward(stack.d_model, stack.d_feedforward, config.activation, config.activation_dropout)
-        self.feedforward_residual = Residual(config, stack.d_model)
+        self.feedforward_residual = Residual(config, stack.d_model, scale)
 
     def forward(
         self, x: Tensor, memory: Tensor, memory_mask: Mask, rotation: Rotation | None, own_mask: Mask | None = None

@@ -6,7 +6,7 @@ from seq2seq.model.attention import Mask, MultiHeadAttention
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.positions import Rotation
-from seq2seq.model.residual import Residual, make_norm
+from seq2seq.model.residual import Residual, depths, make_norm
 
 
 class EncoderLayer(nn.Module):
@@ -14,13 +14,13 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        stack = config.encoder
+        stack, (scale, _) = config.encoder, depths(config)[0]
         self.self_attention = MultiHeadAttention(
             stack.d_model, stack.heads, stack.key_value_heads, stack.d_model, config.attention_dropout
         )
-        self.self_attention_residual = Residual(config, stack.d_model)
+        self.self_attention_residual = Residual(config, stack.d_model, scale)
         self.feedforward = FeedForward(stack.d_model, stack.d_feedforward, config.activation, config.activation_dropout)
-        self.feedforward_residual = Residual(config, stack.d_model)
+        self.feedforward_residual = Residual(config, stack.d_model, scale)
 
     def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None) -> Tensor:
         """(B, S, E) -> (B, S, E); mask (B, 1, 1, S), or `Within` for sentences end to end."""

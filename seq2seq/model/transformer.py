@@ -8,14 +8,20 @@ joins them. `cache` is what decoding step by step keeps. Shapes use the letters 
 import torch
 from torch import Tensor, nn
 
+from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.cache import Cache
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.decoder import Decoder
 from seq2seq.model.embedding import Embedding
 from seq2seq.model.encoder import Encoder
+from seq2seq.model.feedforward import FeedForward
 from seq2seq.model.masks import padding_mask
+from seq2seq.model.residual import depths
 from seq2seq.model.segments import ROUND, Segments, Within, filled_up
 from seq2seq.symbols import PAD
+
+_WIDENING = {MultiHeadAttention: ("value", "output"), FeedForward: ("inner", "gate", "outer")}
+"""Products that decide how much a sub-layer adds."""
 
 
 class Transformer(nn.Module):
@@ -49,6 +55,11 @@ class Transformer(nn.Module):
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         nn.init.normal_(self.output.weight, std=self.output.in_features**-0.5)
+        for stack, depth in zip((self.encoder, self.decoder), depths(self.config), strict=True):
+            for module in stack.modules():
+                for name in _WIDENING.get(type(module), ()):
+                    if (product := getattr(module, name)) is not None:
+                        product.weight.data.mul_(depth.gain)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """source (B, S) and target (B, T), which begins with BOS -> logits (B, T, V) of the token after each position."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from seq2seq.model.cache import Cache
 from seq2seq.model.config import TransformerConfig
+from seq2seq.model.residual import depths
 from seq2seq.model.transformer import Transformer
 from tests.conftest import ids, small_config
 
 VARIANTS = [
     dict(),
     dict(norm_order="pre"),
+    dict(norm_order="deep", decoder_layers=3),
     dict(norm_order="pre", norm="rms", activation="swiglu", positions="rotary", key_value_heads=2),
     dict(positions="learned", activation="gelu", tied_embeddings="none", decoder_d_model=24, decoder_layers=1),
     dict(tied_embeddings="two-way", target_vocab_size=30, decoder_heads=2, decoder_key_value_heads=1),
@@ -290,7 +292,7 @@ def test_tying(tied: str, matrices: int) -> None:
 
 @pytest.mark.parametrize(
     ("order", "norm", "activation", "positions"),
-    product(["post", "pre"], ["layer", "rms"], ["relu", "gelu", "swiglu"], ["sinusoidal", "learned", "rotary"]),
+    product(["post", "pre", "deep"], ["layer", "rms"], ["relu", "gelu", "swiglu"], ["sinusoidal", "learned", "rotary"]),
 )
 def test_every_choice_runs_and_learns(order: str, norm: str, activation: str, positions: str) -> None:
     model = Transformer(small_config(norm_order=order, norm=norm, activation=activation, positions=positions, dropout=0.1))
@@ -305,3 +307,29 @@ def test_each_dropout_acts_in_training_only(place: str) -> None:
     source, target = ids(2, 5), ids(2, 5)
     assert not torch.equal(model.train()(source, target), model(source, target))
     assert torch.equal(model.eval()(source, target), model(source, target))
+
+
+def test_a_deep_stack_learns_at_both_ends() -> None:
+    """DeepNet: 24 layers of post-norm have next to no gradient at the bottom, and those of DeepNet as much as at the top."""
+
+    def bottom_to_top(order: str) -> float:
+        torch.manual_seed(0)
+        model = Transformer(small_config(layers=24, norm_order=order, d_model=32))
+        target = ids(8, 9)
+        nn.functional.cross_entropy(model(ids(8, 9), target).flatten(0, 1), target.flatten()).backward()
+        bottom, top = (model.decoder.layers[i].feedforward.inner.weight.grad.norm().item() for i in (0, -1))
+        return bottom / top
+
+    assert bottom_to_top("post") < 0.01
+    assert 0.5 < bottom_to_top("deep") < 2
+
+
+def test_deepnet_scales_as_its_paper_says() -> None:
+    """Table 3 of Wang et al., 2022."""
+    encoder, decoder = depths(small_config(layers=18, decoder_layers=2, norm_order="deep"))
+    assert encoder == pytest.approx((0.81 * 18**0.25 * 2**0.0625, 0.87 * 18**-0.25 * 2**-0.0625))
+    assert decoder == pytest.approx((6**0.25, 24**-0.25))
+    model = Transformer(small_config(layers=18, decoder_layers=2, norm_order="deep"))
+    x = torch.randn(2, 3, 16)
+    residual = model.encoder.layers[3].feedforward_residual.eval()
+    torch.testing.assert_close(residual(x, lambda x: 2 * x), residual.norm(x * encoder.scale + 2 * x))
