@@ -64,6 +64,7 @@ class TrainJob:
     noise: Noise
     shortlist: bool
     begin_from: str | None
+    begin_vocabulary: Literal["keep", "anew"]
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
@@ -131,17 +132,20 @@ def _read(job: TrainJob, say: "_Beginning") -> "tuple[Corpus, Tokenizer]":
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)
 
-    if job.begin_from:
-        tokenizer = Tokenizer.load(Path(job.begin_from) / "tokenizer")
-        tokenizer.config = replace(tokenizer.config, sampling=job.tokenizer.sampling)
-        tokenizer.saying(" ".join(corpus.tags))  # it must know them
-        if not corpus.directions:
-            # What was trained on several directions is told which one it now learns.
-            tokenizer = tokenizer.saying(asks(corpus.target, tokenizer.config.tags))
+    before = Tokenizer.load(Path(job.begin_from) / "tokenizer") if job.begin_from else None
+    kept = before if job.begin_vocabulary == "keep" else None
+    if kept:
+        tokenizer = kept
+        tokenizer.config = replace(kept.config, sampling=job.tokenizer.sampling)
     else:
-        tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
+        tags = (*before.config.tags, *asks(corpus.target, before.config.tags).split()) if before else ()
+        tokenizer = Tokenizer.for_corpus(replace(job.tokenizer, tags=tuple(dict.fromkeys((*job.tokenizer.tags, *tags)))), corpus)
+    tokenizer.saying(" ".join(corpus.tags))  # it must know them
+    if not corpus.directions:
+        # What was trained on several directions is told which one it now learns.
+        tokenizer = tokenizer.saying(asks(corpus.target, tokenizer.config.tags))
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
-    fewer = [] if job.begin_from else [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
+    fewer = [] if kept else [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
     said = f"{tokenizer.config.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
     say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
     return corpus, tokenizer
@@ -164,6 +168,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model, on_cpu
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
+    from seq2seq.vocabulary import respelled
 
     check_accelerator(job.trainer.accelerator)
     with processes.one_a_machine_first():
@@ -173,6 +178,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     begun = Bundle.load(job.begin_from) if job.begin_from else None
+    if begun and job.begin_vocabulary == "anew":
+        begun = respelled(begun, tokenizer)
     if begun:
         rates = {name: rate for name, rate in vars(job.model).items() if name.endswith("dropout")}
         model_config = replace(begun.config.model, **rates)

@@ -281,6 +281,28 @@ def test_training_begins_from_a_bundle(trained: Path) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
+def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) -> None:
+    """With a vocabulary learned anew of old and new text; what it knew it still knows before a step is made."""
+    (trained / "new.en").write_text("eleven twelve thirteen\n" * 30)
+    (trained / "new.de").write_text("elf zwölf dreizehn\n" * 30)
+    mine = ["recipe=files", "recipe.train=[corpus/train,new]", "recipe.validation=corpus/val", "begin_from=runs/mine/bundle"]
+    anew = ["begin_vocabulary=anew", "tokenizer.vocab_size=350", "run_dir=runs/anew", "logger=csv", "averaging=none"]
+    steps = ["trainer.max_steps=1", "trainer.validate_every=1", "schedule.learning_rate=1e-9"]
+    done = command("train", *mine, *anew, *steps, folder=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    before, after = (Bundle.load(trained / "runs" / name / "bundle") for name in ("mine", "anew"))
+    assert after.tokenizer.target_vocab_size > before.tokenizer.target_vocab_size
+    pieces, known = after.tokenizer.target_pieces(), before.tokenizer.target_pieces()
+    vectors, old = after.model.output.weight, before.model.output.weight
+    shared = set(pieces) & set(known)
+    assert len(shared) > 300
+    for piece in shared:
+        torch.testing.assert_close(vectors[pieces.index(piece)], old[known.index(piece)], atol=1e-6, rtol=0)
+    new = next(piece for piece in pieces if piece not in shared and len(piece) > 3)
+    parts = before.tokenizer.encode_target([new.replace("\u2581", " ")])[0][:-1]
+    torch.testing.assert_close(vectors[pieces.index(new)], old[parts].mean(dim=0), atol=1e-6, rtol=0)
+
+
 def test_one_model_for_two_directions(trained: Path) -> None:
     """Trained, judged, asked for each; then one of its directions goes on alone."""
     of = [

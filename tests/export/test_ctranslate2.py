@@ -61,7 +61,9 @@ def test_finds_the_same_hypotheses(variant: dict, beam: int, tokenizer: Tokenize
     assert ended >= 10 or bundle.config.model.norm == "rms"
 
 
-@pytest.mark.parametrize("changes", [dict(key_value_heads=2), dict(norm_order="deep"), dict(decoder_d_model=16, tied_embeddings="two-way")])
+@pytest.mark.parametrize(
+    "changes", [dict(key_value_heads=2), dict(norm_order="deep"), dict(decoder_d_model=16, tied_embeddings="two-way")]
+)
 def test_what_the_format_cannot_express_is_refused_by_name(changes: dict, tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem, match=next(iter(changes))):
         export(bundle_of(tokenizer, **changes), tmp_path)
