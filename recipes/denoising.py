@@ -1,17 +1,18 @@
 """Each side of another recipe by itself, to be made whole again after noise: pretraining that needs no translations."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from seq2seq.data.directions import together
+from seq2seq.data.directions import loaded, together
 from seq2seq.data.lines import read_lines
 from seq2seq.data.noise import Noise
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.data.text import has_spaces
+from seq2seq.schema import require
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,26 @@ class Denoising:
     source: str
     target: str
     of: Any
-    text: dict[str, str] = field(default_factory=dict)
+    text: dict[str, str] | None = None
     """Language -> a file of more text, a sentence a line, for training."""
 
+    def __post_init__(self) -> None:
+        known = {self.source, self.target}
+        require(
+            (
+                self.text is None or set(self.text) <= known,
+                f"text is of {', '.join(self.text or ())}, expected {' or '.join(known)}",
+            )
+        )
+
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        real = replace(self.of, source=self.source, target=self.target).load(splits)
+        real = loaded(self.of, (self.source, self.target), splits)
         sides = ((self.source, "source"), (self.target, "target"))
         corpora = [self._copies(real, language, column, splits) for language, column in sides]
         return together(corpora, (self.source, self.source))
 
     def _copies(self, real: Corpus, language: str, column: str, splits: Sequence[str]) -> Corpus:
-        more = [record_file(Path(self.text[language]))] if language in self.text else []
+        more = [record_file(Path(self.text[language]))] if self.text and language in self.text else []
         files = {split: [*real.provenance.files, *(more if split == "train" else [])] for split in splits}
         settings = {split: f"{column} of {real.key(split)}" for split in splits}
         pairs = {split: self._pairs(real, language, column, split) for split in splits}
@@ -42,7 +52,7 @@ class Denoising:
         for block in real.splits[split].select_columns(column).iter(batch_size=10_000):
             for text in block[column]:
                 yield text if split == "train" else _worse(text, language), text
-        if split == "train" and language in self.text:
+        if split == "train" and self.text and language in self.text:
             for text in read_lines(Path(self.text[language])):
                 yield text, text
 

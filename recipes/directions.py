@@ -1,11 +1,11 @@
 """Several directions of one recipe, for one model that knows them all (Johnson et al., 2017)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.data.directions import parsed, together
-from seq2seq.data.recipe import Corpus
+from seq2seq.data.directions import loaded, parsed, swapped, together
+from seq2seq.data.recipe import Corpus, tempered
 from seq2seq.schema import require
 
 
@@ -29,7 +29,9 @@ class Directions:
         )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        corpora = [replace(self.of, source=source, target=target).load(splits) for source, target in map(parsed, self.directions)]
+        # The pairs of one direction, the other way round, are those of the other, even where a file does not say which side is which.
+        main = loaded(self.of, (self.source, self.target), splits)
+        known = {(self.source, self.target): main, (self.target, self.source): swapped(main)}
+        corpora = [known.get(each) or loaded(self.of, each, splits) for each in map(parsed, self.directions)]
         sizes = [len(corpus.splits["train"]) if "train" in splits else 1 for corpus in corpora]
-        weights = [(max(sizes) / size) ** (1 - 1 / self.temperature) for size in sizes]
-        return together(corpora, (self.source, self.target), weights)
+        return together(corpora, (self.source, self.target), tempered(sizes, self.temperature))

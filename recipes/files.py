@@ -9,7 +9,7 @@ from typing import Literal
 
 from seq2seq.data.lines import check_encoding, read_lines, scan
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
-from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus
+from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus, tempered
 from seq2seq.data.text import without_halves
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
@@ -65,7 +65,7 @@ class Files:
     def _weights(self, paths: Sequence[Path]) -> Iterator[float]:
         """The weight of each pair; nothing is read before the first is wanted."""
         sizes = [scan(self._files(path)[0]).lines for path in paths]
-        weights = self.weights or [(max(sizes) / max(size, 1)) ** (1 - 1 / self.temperature) for size in sizes]
+        weights = self.weights or tempered(sizes, self.temperature)
         for weight, size in zip(weights, sizes, strict=True):
             yield from repeat(weight, size)
 

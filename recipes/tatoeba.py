@@ -43,14 +43,18 @@ class Tatoeba:
         return self._from_archive(archive, splits)
 
     def _from_archive(self, archive: Path, splits: Sequence[str]) -> Corpus:
-        sides = [_member(archive, language) for language in (self.source, self.target)]
+        # Drawn in one order of the languages, so that both directions part alike: one's test is never in the other's training.
+        languages = sorted((self.source, self.target))
+        sides = [_member(archive, language) for language in languages]
         if len(sides[0]) != len(sides[1]):
             raise DataProblem(
-                f"{archive}: {len(sides[0])} lines of {self.source}, {len(sides[1])} of {self.target}",
+                f"{archive}: {len(sides[0])} lines of {languages[0]}, {len(sides[1])} of {languages[1]}",
                 "delete the file to download it again",
             )
         drawn = draw_splits(list(zip(*sides, strict=True)), self.held_out)
-        wanted, files = {split: drawn[split] for split in splits}, {split: [record_file(archive)] for split in splits}
+        step = 1 if languages[0] == self.source else -1
+        wanted = {split: [(pair[::step][0], pair[::step][1]) for pair in drawn[split]] for split in splits}
+        files = {split: [record_file(archive)] for split in splits}
         origin = f"Tatoeba through OPUS, {archive.name}"
         settings = dict.fromkeys(splits, f"held out: {self.held_out}")
         return make_corpus((self.source, self.target), wanted, origin, _LICENCE, files, settings=settings)

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from seq2seq import __version__
 from seq2seq.atomic import MANIFEST, check_manifest, replacing_folder, write_manifest
-from seq2seq.data.directions import Direction, tag
+from seq2seq.data.directions import Direction, tag, written
 from seq2seq.data.tokenizer import SETTINGS, Tokenizer
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.model.config import TransformerConfig
@@ -52,6 +52,11 @@ class BundleConfig:
 
     def __post_init__(self) -> None:
         require((self.knows((self.source, self.target)), "source to target is none of the directions"))
+
+    @property
+    def trained(self) -> tuple[Direction, ...]:
+        """All directions that it was trained on."""
+        return self.directions or ((self.source, self.target),)
 
     def knows(self, direction: Direction) -> bool:
         """Whether it was trained to read the one language and to write the other, if not together."""
@@ -101,10 +106,9 @@ class Bundle:
         config = self.config
         direction = direction or (config.source, config.target)
         if not config.knows(direction):
-            trained = config.directions or ((config.source, config.target),)
             raise ConfigProblem(
                 f"the bundle does not know {' to '.join(direction)}",
-                f"it was trained on {', '.join(' to '.join(each) for each in trained)}",
+                f"it was trained on {', '.join(' to '.join(each) for each in config.trained)}",
             )
         if not config.directions:
             return self
@@ -258,9 +262,9 @@ def _render_card(bundle: Bundle, card: Card) -> str:
     parameters = sum(p.numel() for p in bundle.model.parameters())
     scores = "\n".join(f"- {score}" for score in card.scores) or "- not measured"
     files = "\n".join(f"- {f['name']}: {f['bytes']} bytes, SHA-256 {f['sha256']}" for f in card.provenance.get("files", ()))
-    directions = config.directions or ((config.source, config.target),)
-    said = ", ".join(f"from `{source}` to `{target}`" for source, target in directions)
-    return f"""# {", ".join(f"{source} to {target}" for source, target in directions)}
+    said = ", ".join(f"from `{source}` to `{target}`" for source, target in config.trained)
+    asked = f" direction={written(config.trained[-1])}" if config.directions else ""
+    return f"""# {", ".join(f"{source} to {target}" for source, target in config.trained)}
 
 A Transformer (Vaswani et al., 2017) that translates {said}.
 
@@ -281,6 +285,6 @@ A Transformer (Vaswani et al., 2017) that translates {said}.
 ## Use
 
 ```sh
-seq2seq-translate bundle=. < source.txt > target.txt
+seq2seq-translate bundle=.{asked} < source.txt > target.txt
 ```
 """

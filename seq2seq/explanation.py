@@ -73,11 +73,12 @@ def explain(
     for source, target, *forced in zip(sources, complete, *by_model, strict=True):
         probabilities = torch.tensor([one.log_probabilities for one in forced]).exp().mean(dim=0).tolist()
         attention = mean_attention(forced)
-        sides = [[names[i] for i in ids[:-1]] for names, ids in zip(pieces, (source, target), strict=True)]
+        front = tokenizer.tags_before(source)  # no word of the text
+        sides = [[names[i] for i in ids[:-1]] for names, ids in zip(pieces, (source[front:], target), strict=True)]
         words = [_word_of_each(side, spaced) for side, spaced in zip(sides, spaces, strict=True)]
         tokens = tuple(zip((pieces[1][i] for i in target), probabilities, strict=True))
         texts = [_texts(side, word) for side, word in zip(sides, words, strict=True)]
-        explained.append(Explanation(texts[0], texts[1], _links(attention[:-1, :-1], *words), tokens))
+        explained.append(Explanation(texts[0], texts[1], _links(attention[:-1, front:-1], *words), tokens))
     return explained
 
 

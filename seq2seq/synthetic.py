@@ -1,17 +1,21 @@
 """Floor 4: a recipe that has bundles make more pairs out of another's: back-translation and sequence-level distillation."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from seq2seq.data.directions import Direction, together
+from seq2seq.data.directions import Direction, loaded, together
 from seq2seq.data.lines import read_lines, writing_lines
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
 from seq2seq.errors import ConfigProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import plain, require
+from seq2seq.symbols import SPECIAL
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,16 @@ class Synthetic:
                 "monolingual text needs a bundle that translates it: backward=[BUNDLE]",
             ),
             (self.weight > 0, f"weight is {self.weight}, it must be above 0"),
-            (self.mark is None or self.mark.isalnum(), f"mark is {self.mark!r}, it must be letters and digits"),
+            (
+                self.mark is None or (self.mark.isalpha() and f"<{self.mark}>" not in SPECIAL),
+                f"mark is {self.mark!r}, it must be letters, and no special token",
+            ),
         )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        real: Corpus = replace(self.of, source=self.source, target=self.target).load(splits)
+        real = loaded(self.of, (self.source, self.target), splits)
         if "train" not in splits:
             return real
-        if real.directions:
-            raise ConfigProblem("recipe.of is of several directions", "name a recipe of one")
         bundles = [(bundle, False) for bundle in self.forward] + [(bundle, True) for bundle in self.backward]
         if not bundles:
             raise ConfigProblem("no bundle makes pairs", "recipe.forward=[BUNDLE] or recipe.backward=[BUNDLE]")
@@ -70,12 +75,14 @@ class Synthetic:
         text = self._text(backward, real)
         key = record_file(Path(self.monolingual)).sha256 if backward and self.monolingual else real.key("train")
         direction = (self.target, self.source) if backward else (self.source, self.target)
-        file = self._translated(bundle, direction, text(), key)
-        pairs = zip(read_lines(file), text(), strict=True) if backward else zip(text(), read_lines(file), strict=True)
-        record, origin = record_file(file), f"translations by {bundle}"
-        languages, settings = (self.source, self.target), {"train": f"{origin}, {direction}, {key}"}
+        made = self._translated(bundle, direction, text(), key)
+        translations = chain.from_iterable(map(read_lines, made.files))
+        pairs = zip(translations, text(), strict=True) if backward else zip(text(), translations, strict=True)
+        records = [record_file(file) for file in made.files]
+        origin = f"translations from {direction[0]} to {direction[1]} by the bundle {made.bundle}"
+        languages, settings = (self.source, self.target), {"train": f"{origin}, {key}"}
         return make_corpus(
-            languages, {"train": pairs}, origin, "as its text and its model", {"train": [record]}, settings=settings
+            languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, settings=settings
         )
 
     def _text(self, backward: bool, real: Corpus) -> Callable[[], Iterator[str]]:
@@ -84,24 +91,38 @@ class Synthetic:
             return lambda: read_lines(Path(str(self.monolingual)))
         return lambda: (pair[backward] for pair in pairs_of(real.splits["train"]))
 
-    def _translated(self, bundle: str, direction: Direction, lines: Iterable[str], key: str) -> Path:
-        """A file with a translation of each line."""
+    def _translated(self, bundle: str, direction: Direction, lines: Iterable[str], key: str) -> "_Made":
+        """A translation of each line, in files, each of which is kept as soon as it is done."""
         from seq2seq.bundle import manifest_of
         from seq2seq.translator import Translator
 
         folders = bundle.split("+")
         manifests = [record_file(manifest_of(Path(folder))).sha256 for folder in folders]
         key = digest_of(_VERSION, key, direction, manifests, type(self.decoding).__name__, plain(self.decoding))
+        translator = cache(lambda: Translator.load(folders, self.decoding, direction=direction))
 
         def write(folder: Path) -> None:
-            translator = Translator.load(folders, self.decoding, direction=direction)
             with writing_lines(folder / _LINES) as writer:
-                for translation in translator.stream(lines):
+                for translation in translator().stream(block):
                     writer.write(translation.text)
+            print(f"{bundle}: {len(files) * CHUNK + len(block):,} lines translated", file=sys.stderr)
 
-        return remembered("synthetic", key, write) / _LINES
+        files: list[Path] = []
+        lines = iter(lines)
+        while block := list(islice(lines, CHUNK)):
+            files.append(remembered("synthetic", digest_of(key, len(files)), write) / _LINES)
+        return _Made(files, "+".join(manifest[:12] for manifest in manifests))
 
 
+class _Made(NamedTuple):
+    """Files of translations, and what tells the bundle from others."""
+
+    files: list[Path]
+    bundle: str
+
+
+CHUNK = 8192
+"""Lines a file; a kill loses at most those in hand."""
 _LINES = "translations.txt"
 _VERSION = 1
 """To be raised when the same bundle translates otherwise."""

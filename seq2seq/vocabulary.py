@@ -35,6 +35,10 @@ def respelled(bundle: Bundle, tokenizer: Tokenizer) -> Bundle:
 
 def _spelled(old: Sequence[str], new: Sequence[str], encode: Callable[[Sequence[str]], list[list[int]]]) -> list[list[int]]:
     """Of each new piece the old ids that say the same: its own if it has one."""
-    known = {piece: i for i, piece in enumerate(old)}
-    texts = encode([piece.replace(SPACE_MARK, " ") for piece in new])
-    return [[known[piece]] if piece in known else ids[:-1] or ids for piece, ids in zip(new, texts, strict=True)]
+    known, space = {piece: i for i, piece in enumerate(old)}, list(old).index(SPACE_MARK) if SPACE_MARK in old else None
+    spelled = []
+    for piece, (*ids, end) in zip(new, encode([piece.replace(SPACE_MARK, " ") for piece in new]), strict=True):
+        if ids[1:] and ids[0] == space and not piece.startswith(SPACE_MARK):
+            ids = ids[1:]  # a text begins with a space, the inside of a word does not
+        spelled.append([known[piece]] if piece in known else ids or [end])
+    return spelled

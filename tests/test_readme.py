@@ -36,11 +36,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_corpus(folder / "corpus", name, counting_pairs(count, count))
     for name in ("train", "val", "test_2016_flickr"):
         write_corpus(folder / "data" / "multi30k", name, counting_pairs(20, len(name)))
+        write_corpus(folder / "data" / "multi30k", name, counting_pairs(20, len(name)), ("en", "fr"))
     (folder / "in.txt").write_text("one two\n\nthree\n")
     (folder / "terms.tsv").write_text("one\teins\n")
     (folder / "never.txt").write_text("zehn\n")
     (folder / "begin.txt").write_text("vier\n\n\n")
-    write_corpus(folder, "test", counting_pairs(3))
+    for name in ("test", "in", "more", "new"):
+        write_corpus(folder, name, counting_pairs(3))
     (folder / "runs").mkdir()
     for name in ("a", "b"):  # two models of one corpus: here twice the same
         (folder / "runs" / name).symlink_to("m30k")

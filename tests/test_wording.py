@@ -207,19 +207,20 @@ def test_explanations_belong_to_their_translations(bundle: Bundle) -> None:
     assert found[0].candidates[0].score == pytest.approx(float(log_probability / penalty), abs=1e-4)
 
 
-def test_links_are_what_attention_says(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tags", ["", "<2de>", "<2de> <bt>"])
+def test_links_are_what_attention_says(tags: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags before the source are no words of it."""
     from seq2seq import explanation
     from seq2seq.inference.forced import Forced
 
-    source, target = (
-        encode([text])[0]
-        for encode, text in ((bundle.tokenizer.encode_source, "one two"), (bundle.tokenizer.encode_target, "zwei eins"))
-    )
+    texts, config = bundle.tokenizer.source_pieces()[300:], TokenizerConfig(vocab_size=340, tags=("<2de>", "<bt>"))
+    tokenizer = Tokenizer.train(config, [*texts, "one two"], [*texts, "zwei eins"]).saying(tags)
+    source, target = tokenizer.encode_source(["one two"])[0], tokenizer.encode_target(["zwei eins"])[0]
     attention = torch.zeros(len(target), len(source))
-    attention[0, len(source) - 2], attention[len(target) - 2, 0] = 0.9, 0.9
+    attention[0, len(source) - 2], attention[len(target) - 2, len(tags.split())] = 0.9, 0.9
     attention[:, -1] = 1.0  # the end of the source counts for nothing
     monkeypatch.setattr(explanation, "force", lambda *_, **__: [Forced([0.0] * len(target), attention)])
-    (found,) = explanation.explain([bundle.model], bundle.tokenizer, [source], [target[:-1]], (True, True))
+    (found,) = explanation.explain([bundle.model], tokenizer, [source], [target[:-1]], (True, True))
     assert (found.source_words, found.target_words) == (("one", "two"), ("zwei", "eins"))
     assert found.links == ((1, 0), (0, 1))
     assert found.confidence == 1.0

@@ -33,6 +33,8 @@ def collect(run: Path, page: Path) -> Path:
     for name in ("config.yaml", "result.json", "metrics.csv", "results.json"):
         if not (run / name).is_file():
             sys.exit(f"{run} has no {name}: train it to its end, then seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
+    if not (run / "config.yaml").read_text(encoding="utf-8").startswith("# seq2seq-train"):
+        sys.exit(f"{run}/config.yaml does not say what command it is of: train it with this release")
     asked = shlex.split((run / "config.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         seconds = max(float(row["seconds"]) for row in csv.DictReader(file))

@@ -52,9 +52,10 @@ def run(job: ExportJob, config: Mapping[str, Any]) -> None:
     with replacing_folder(output) as temporary:
         export(bundle, temporary, job.quantization)
         bundle.tokenizer.save(temporary / "tokenizer")
+    front = f"begin with {bundle.tokenizer.said} and " if bundle.tokenizer.said else ""
     print(
         f"written to {output}: a CTranslate2 model ({job.quantization}), with its SentencePiece tokenizer in {output / 'tokenizer'}"
     )
     print(
-        "sources end with </s>; every text is brought into the normal form that tokenizer/tokenizer.json names before it is encoded"
+        f"sources {front}end with </s>; every text is brought into the normal form that tokenizer/tokenizer.json names before it is encoded"
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from seq2seq.data.directions import by_direction
+from seq2seq.data.directions import by_direction, parsed
 from seq2seq.errors import ConfigProblem
 
 
@@ -33,6 +33,8 @@ class Judging(Protocol):
     def source(self) -> str | None: ...
     @property
     def reference(self) -> str | None: ...
+    @property
+    def direction(self) -> str | None: ...
 
 
 def check_test_set(job: Judging) -> None:
@@ -52,18 +54,24 @@ def test_set_of(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     Raises:
         DataProblem: the files cannot be read, or do not fit line by line.
     """
+    languages = languages or (parsed(job.direction) if job.direction else None)
     return _split(job, languages) if job.recipe is not None else _files(job, languages)
 
 
 def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     recipe = job.recipe
-    if languages:
+    if languages and not hasattr(recipe, "of"):
         recipe = replace(recipe, source=languages[0], target=languages[1])
-    corpus = recipe.load((job.split,))
-    wanted = (recipe.source, recipe.target)
-    data = dict(by_direction(corpus.splits[job.split], wanted))[wanted]
-    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {recipe.source} to {recipe.target}"
-    return TestSet(name, list(data["source"]), list(data["target"]), recipe.target, corpus.provenance.notes)
+    corpus, wanted = recipe.load((job.split,)), languages or (recipe.source, recipe.target)
+    parts = dict(by_direction(corpus.splits[job.split], (corpus.source, corpus.target)))
+    if wanted not in parts:
+        raise ConfigProblem(
+            f"the recipe has {', '.join(' to '.join(each) for each in parts)}, and no {' to '.join(wanted)}",
+            "judge by a recipe that has it: recipe=NAME",
+        )
+    data = parts[wanted]
+    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {wanted[0]} to {wanted[1]}"
+    return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
 
 
 def _files(job: Judging, languages: tuple[str, str] | None) -> TestSet:

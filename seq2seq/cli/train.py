@@ -17,7 +17,7 @@ from seq2seq.data.filters import Filters, filtered, held_out_sources
 from seq2seq.data.noise import Noise
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
-from seq2seq.errors import DataProblem
+from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.evaluation import chosen_tokenizer
 from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
@@ -79,6 +79,10 @@ class TrainJob:
             (
                 self.begin_from is None or Path(self.run_dir).resolve() not in Path(self.begin_from).resolve().parents,
                 f"begin_from is in run_dir, whose bundle is written over: choose another run_dir than {self.run_dir}",
+            ),
+            (
+                self.begin_from is not None or self.begin_vocabulary == "keep",
+                "begin_vocabulary=anew is for a bundle that training begins from: set begin_from",
             ),
             (self.seed >= 0, f"seed is {self.seed}, it must not be negative"),
             (
@@ -228,9 +232,13 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
     console.print()
 
+    before, own = begun.config.directions if begun else (), [(corpus.source, corpus.target)] if tokenizer.said else []
+    directions = tuple(dict.fromkeys((*before, *(corpus.directions or own))))
+    if job.shortlist and set(directions) - set(corpus.directions or own):
+        raise ConfigProblem(
+            "a shortlist is learned from this run's pairs, and the bundle knows more directions", "shortlist=false"
+        )
     shortlist = learn_shortlist(pairs["train"], sizes[0], tokenizer.config.joint) if job.shortlist else None
-    before = begun.config.directions if begun else ()
-    directions = tuple(dict.fromkeys((*before, *(corpus.directions or (before and [(corpus.source, corpus.target)])))))
     bundle = Bundle(BundleConfig(corpus.source, corpus.target, model_config, directions), model, tokenizer, shortlist)
     texts, sentences = [], []
     for direction, rows in by_direction(corpus.splits["validation"], (corpus.source, corpus.target)):
@@ -327,10 +335,12 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
         ("bundle", str(folder.bundle)),
         ("metrics", str(folder.metrics)),
     ]
-    # The languages are in the bundle; what else was said of the recipe must be said again.
-    said = [argument for argument in sys.argv[1:] if re.match(r"recipe\.(?!source=|target=)", argument)]
+    # The languages are in the bundle, if it has only these; what else was said of the recipe must be said again.
+    of = getattr(job.recipe, "of", job.recipe)
+    left_out = r"recipe\.(source|target)=" if of is job.recipe else "$"
+    said = [argument for argument in sys.argv[1:] if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
     recipe = shlex.join([f"recipe={job.recipe_name}", *said])
-    split = "validation" if getattr(job.recipe, "test", "") is None else "test"
+    split = "validation" if getattr(of, "test", "") is None else "test"
     commands = [
         f"seq2seq-evaluate bundle={folder.bundle} {recipe} split={split}",
         f"seq2seq-translate bundle={folder.bundle} < in.txt > out.txt",

@@ -4,7 +4,11 @@ Tags are tokens that no text can hold. `<2de>` asks for German; a mark such as `
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from seq2seq.data.recipe import Corpus, Provenance
 from seq2seq.errors import ConfigProblem
@@ -43,6 +47,30 @@ def asks(language: str, tags: Sequence[str]) -> str:
     return tag(language) if any(one.startswith("<2") for one in tags) else ""
 
 
+def loaded(of: Any, direction: Direction, splits: Sequence[str]) -> Corpus:
+    """What a recipe has of a direction, for a recipe that makes more of it.
+
+    Raises:
+        ConfigProblem: it is no recipe, or itself one of several directions or with marks.
+    """
+    if not is_dataclass(of) or isinstance(of, type):
+        raise ConfigProblem(f"recipe.of is {of!r}, which is no recipe", "choose one by its name: recipe@recipe.of=NAME")
+    recipe: Any = replace(of, source=direction[0], target=direction[1])
+    corpus: Corpus = recipe.load(splits)
+    if corpus.tags:
+        raise ConfigProblem(
+            "recipe.of has tags before its sources already", "name a recipe of one direction: recipe@recipe.of=NAME"
+        )
+    return corpus
+
+
+def swapped(corpus: Corpus) -> Corpus:
+    """The other direction of the same pairs."""
+    splits = {name: data.rename_columns({"source": "target", "target": "source"}) for name, data in corpus.splits.items()}
+    keys = {name: digest_of(_VERSION, "swapped", corpus.key(name)) for name in splits}
+    return replace(corpus, splits=type(corpus.splits)(splits), source=corpus.target, target=corpus.source, keys=keys)
+
+
 def together(
     corpora: Sequence[Corpus], direction: Direction, weights: Sequence[float] | None = None, marks: Sequence[str] | None = None
 ) -> Corpus:
@@ -58,6 +86,8 @@ def together(
     weights, marks = weights or [1.0] * len(corpora), marks or [""] * len(corpora)
     directions = list(dict.fromkeys((corpus.source, corpus.target) for corpus in corpora))
     several = directions != [direction]
+    trains = [corpus.splits["train"] for corpus in corpora if "train" in corpus.splits]
+    weighted = any(weight != 1 for weight in weights) or any("weight" in data.column_names for data in trains)
     splits, keys = {}, {}
     for split in dict.fromkeys(name for corpus in corpora for name in corpus.splits):
         parts: list[Any] = []
@@ -69,9 +99,9 @@ def together(
             columns: dict[str, Any] = {"tags": " ".join(said)}
             if several:
                 columns["direction"] = written((corpus.source, corpus.target))
-            if split == "train" and "weight" not in corpus.splits[split].column_names:
+            if split == "train" and weighted and "weight" not in corpus.splits[split].column_names:
                 columns["weight"] = weight
-            parts.append(_with(corpus.splits[split], columns))
+            parts.append(_with(corpus.splits[split], columns, corpus.key(split)))
             known += [corpus.key(split), columns]
         splits[split], keys[split] = datasets.concatenate_datasets(parts), digest_of(*known)
     tags = [tag(target) for _, target in directions] * several + [mark for mark in marks if mark]
@@ -83,12 +113,14 @@ _VERSION = 1
 """To be raised when other pairs are made of the same corpora."""
 
 
-def _with(data: "Dataset", columns: dict[str, Any]) -> "Dataset":
+def _with(data: "Dataset", columns: dict[str, Any], key: str) -> "Dataset":
     import datasets
 
     for name, value in columns.items():
         feature = datasets.Value("string" if isinstance(value, str) else "float32")
-        data = data.add_column(name, [value] * len(data), feature=feature)
+        # The library would tell the result from others by reading all of it.
+        fingerprint = digest_of(key, name, value)
+        data = data.add_column(name, [value] * len(data), new_fingerprint=fingerprint, feature=feature)
     return data
 
 
@@ -112,10 +144,17 @@ def _provenance(corpora: Sequence[Corpus], several: bool) -> Provenance:
     )
 
 
-def by_direction(data: "Dataset", direction: Direction) -> "Iterator[tuple[Direction, Dataset]]":
-    """Each direction with its pairs, in the order of the data; all are of `direction` if the data does not say."""
+def rows_by_direction(data: "Dataset", direction: Direction) -> Iterator[tuple[Direction, npt.NDArray[np.int64]]]:
+    """Each direction with the numbers of its pairs; all are of `direction` if the data does not say."""
     if "direction" not in data.column_names:
-        yield direction, data
+        yield direction, np.arange(len(data))
         return
-    for name in dict.fromkeys(data["direction"]):
-        yield parsed(name), data.select([i for i, other in enumerate(data["direction"]) if other == name])
+    names = np.asarray(data.select_columns("direction").with_format("numpy")[:]["direction"])
+    for name in dict.fromkeys(names.tolist()):
+        yield parsed(name), np.flatnonzero(names == name)
+
+
+def by_direction(data: "Dataset", direction: Direction) -> "Iterator[tuple[Direction, Dataset]]":
+    """Each direction with its pairs, in the order of the data."""
+    for each, rows in rows_by_direction(data, direction):
+        yield each, data.select(rows)

@@ -14,6 +14,7 @@ from unicodedata import name, normalize
 import numpy as np
 import numpy.typing as npt
 
+from seq2seq.data.directions import rows_by_direction
 from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
@@ -168,23 +169,25 @@ def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tupl
 
 
 _KEEP, _REMARKS = "keep.npy", "remarks.json"
-_VERSION = 1
+_VERSION = 2
 """To be raised when a filter judges otherwise."""
 
 
 def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """Which pairs stay, and what to say of the others."""
-    judges = filters.judges(data, held_out)
+    """Which pairs stay, each direction by itself, and what to say of the others."""
     taken: Counter[str] = Counter()
     leaks = 0
     keep = np.ones(len(data), dtype=bool)
-    for i, (source, target) in enumerate(pairs_of(data)):
-        reason = next((said for said, judge in judges.items() if judge(source, target)), None)
-        if reason is not None:
-            keep[i] = False
-            taken[reason] += 1
-        elif key(source) in held_out:
-            leaks += 1
+    for _, rows in rows_by_direction(data, ("", "")):
+        part = data if len(rows) == len(data) else data.select(rows)
+        judges = filters.judges(part, held_out)
+        for row, (source, target) in zip(rows.tolist(), pairs_of(part), strict=True):
+            reason = next((said for said, judge in judges.items() if judge(source, target)), None)
+            if reason is not None:
+                keep[row] = False
+                taken[reason] += 1
+            elif key(source) in held_out:
+                leaks += 1
     remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
     if leaks:
         remarks.append(

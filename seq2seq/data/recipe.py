@@ -132,6 +132,11 @@ class PairCleaner:
         return tuple(text for count, text in said if count)
 
 
+def tempered(sizes: Sequence[int], temperature: float) -> list[float]:
+    """How often an epoch takes each pair of corpora of such sizes, if their shares are to be those of sizes ** (1 / temperature)."""
+    return [(max(sizes) / max(size, 1)) ** (1 - 1 / temperature) for size in sizes]
+
+
 def pairs_of(data: "Dataset") -> Iterator[Any]:
     """(source, target) of each row of a data set."""
     for block in data.iter(batch_size=10_000):

@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,10 @@ class TokenizerConfig:
                 self.kind != "char" or not self.sampling,
                 "sampling draws subwords, and characters have none: choose bpe or unigram",
             ),
-            (len(set(self.tags)) == len(self.tags), f"tags are {self.tags}, each must be there once"),
+            (
+                len({*self.tags, *SPECIAL}) == len(self.tags) + len(SPECIAL) and not set("".join(self.tags)) & set(" ,"),
+                f"tags are {' '.join(self.tags)}, each must be one word without a comma, there once, and no special token",
+            ),
             (0.9 <= self.character_coverage <= 1.0, f"character_coverage is {self.character_coverage}, it must be from 0.9 to 1"),
         )
 
@@ -115,6 +119,15 @@ class Tokenizer:
         other = copy.copy(self)
         other.said = tags
         return other
+
+    def tags_before(self, ids: Sequence[int]) -> int:
+        """How many tags stand before a source."""
+        tags = self._tag_ids
+        return next((place for place, i in enumerate(ids) if i not in tags), len(ids))
+
+    @cached_property
+    def _tag_ids(self) -> frozenset[int]:
+        return frozenset(int(self._source.piece_to_id(tag)) for tag in self.config.tags)
 
     def encode_source(self, texts: Sequence[str], tags: Sequence[str] | None = None) -> list[list[int]]:
         """Ids of each text, after those of `said` and of its own tags."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seq2seq.data.batch import Batch, make_batch
+from seq2seq.data.directions import parsed
 from seq2seq.data.noise import Noise, words_of
 from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
 from seq2seq.data.text import begins_word, has_spaces
@@ -24,7 +25,9 @@ from seq2seq.training.processes import ALONE, Processes
 
 def weights_of(data: Any) -> npt.NDArray[np.float32] | None:
     """How often an epoch takes each pair of a data set, if it says so."""
-    return np.asarray(data["weight"], dtype=np.float32) if "weight" in data.column_names else None
+    if "weight" not in data.column_names:
+        return None
+    return np.asarray(data.select_columns("weight").with_format("numpy")[:]["weight"], dtype=np.float32)
 
 
 def within(pairs: TokenPairs, max_length: int) -> Indices:
@@ -46,15 +49,17 @@ class SourceNoise:
     """Noise on sources as the model reads them: tags stay in front, the end at the end, and a word is what a space begins."""
 
     def __init__(self, noise: Noise, tokenizer: Tokenizer, language: str) -> None:
-        pieces, tags = tokenizer.source_pieces(), set(tokenizer.config.tags)
-        self._noise, self._begins = noise, [begins_word(piece) or not has_spaces(language) for piece in pieces]
-        self._tags = {i for i, piece in enumerate(pieces) if piece in tags}
+        """`language` is that of sources whose direction is not said."""
+        self._noise, self._tokenizer, self._language = noise, tokenizer, language
+        begins = [begins_word(piece) for piece in tokenizer.source_pieces()]
+        self._begins = {True: begins, False: [True] * len(begins)}
 
-    def __call__(self, ids: list[int], is_copy: bool, seed: str) -> list[int]:
+    def __call__(self, ids: list[int], is_copy: bool, seed: str, direction: str | None) -> list[int]:
         if self._noise.copies_only and not is_copy:
             return ids
-        front = next((place for place, i in enumerate(ids) if i not in self._tags), 0)
-        words = words_of(ids[front:-1], self._begins)
+        front = self._tokenizer.tags_before(ids[:-1])
+        language = parsed(direction)[0] if direction else self._language
+        words = words_of(ids[front:-1], self._begins[has_spaces(language)])
         noisy = self._noise(words, [UNK], Random(f"{seed} noise"))
         return [*ids[:front], *chain.from_iterable(noisy), *ids[-1:]]
 
@@ -78,7 +83,8 @@ class DrawnPairs:
         sources, targets = self._drawn(rows, texts, seeds)
         if self._noise:
             copies = [source == target for source, target in zip(texts["source"], texts["target"], strict=True)]
-            sources = [self._noise(*source) for source in zip(sources, copies, seeds, strict=True)]
+            directions = texts.get("direction", [None] * len(sources))
+            sources = [self._noise(*source) for source in zip(sources, copies, seeds, directions, strict=True)]
         return make_batch(sources, targets)
 
     def _drawn(self, rows: Indices, texts: Any, seeds: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning
@@ -190,7 +191,8 @@ class TranslationModule(lightning.LightningModule):
             {"params": [p for p in matrices if id(p) not in inner], "weight_decay": options.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[options.kind]
+        kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        kind = kinds.get(options.kind) or partial(Muon, dtype=self._products)
         self._adam = kind(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
         if self._moments:
             self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(self._moments))})

@@ -14,10 +14,10 @@ _RMS = 0.2
 """Of the steps of Adam, about, so that one learning rate suits both (Liu et al., 2025)."""
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """For each of many matrices (N, R, C) one with its singular vectors and singular values near 1. Products are made in bfloat16."""
+def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """For each of many matrices (N, R, C) one with its singular vectors and singular values near 1. Products are made in `dtype`."""
     wide = matrices.mT if matrices.size(1) > matrices.size(2) else matrices
-    x = (wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).bfloat16()
+    x = (wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(dtype)
     a, b, c = NEWTON_SCHULZ
     for _ in range(_ROUNDS):
         square = x @ x.mT
@@ -29,9 +29,11 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Adam):
     """Of groups with `orthogonal=True` every parameter is a matrix for Muon; the others are Adam's. Weight decay is decoupled in both."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], momentum: float = 0.95, **adam: Any) -> None:
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], dtype: torch.dtype = torch.float32, momentum: float = 0.95, **adam: Any
+    ) -> None:
         super().__init__([{"orthogonal": False, **group} for group in groups], decoupled_weight_decay=True, **adam)
-        self._momentum = momentum
+        self._momentum, self._dtype = momentum, dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -56,7 +58,7 @@ class Muon(torch.optim.Adam):
         momenta = [self.state[parameter]["momentum"] for parameter in alike]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self._momentum))
-        moves = orthogonalised(ahead).mul_(-rate * _RMS * math.sqrt(max(alike[0].shape)))
+        moves = orthogonalised(ahead, self._dtype).mul_(-rate * _RMS * math.sqrt(max(alike[0].shape)))
         if weight_decay:
             torch._foreach_mul_(alike, 1 - rate * weight_decay)
         torch._foreach_add_(alike, list(moves))

@@ -68,7 +68,7 @@ class TrainerOptions:
     patience: int | None = None
     """Stop after this many validations without a better BLEU; null: never."""
     validation_sentences: int | None = None
-    """Score only the first so many sentences; null: all."""
+    """Score only the first so many sentences of each direction; null: all."""
     precision: Precision = "float32"
     """bfloat16: products in bfloat16, weights and sums in float32. auto: that, where the machine is clearly faster at it."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from seq2seq.recipes.denoising import Denoising
 from seq2seq.recipes.directions import Directions
 from seq2seq.recipes.files import Files
 
 from seq2seq.data.directions import by_direction, parsed, together, written
+from seq2seq.data.filters import Filters, filtered
 from seq2seq.data.recipe import Corpus, make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.data.tokens import tokenise
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.symbols import EOS
+from seq2seq.synthetic import Synthetic
 from tests.conftest import counting_pairs, write_corpus
 
 
@@ -87,6 +90,47 @@ def test_drawn_subwords_keep_their_tags(both: Corpus) -> None:
     assert drawn[2:] == tokenizer.draw_source(["seven three"], ["seed"])[0]
 
 
+def test_the_other_direction_of_a_table_has_its_columns_the_other_way_round(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("one\teins\ntwo\tzwei\n")
+    files = Files("?", "?", train=str(tmp_path / "a.tsv"))
+    parts = dict(by_direction(Directions("en", "de", files, ("de-en", "en-de")).load(("train",)).splits["train"], ("en", "de")))
+    assert parts["de", "en"]["source"][:] == parts["en", "de"]["target"][:] == ["eins", "zwei"]
+
+
+def test_recipes_of_recipes_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
+    train = write_corpus(tmp_path, "train", counting_pairs(9))
+    both = Directions("en", "de", Files("en", "de", train=str(train)), ("de-en", "en-de"))
+    for recipe in (
+        Directions("en", "de", both, ("en-de", "de-en")),
+        Denoising("en", "de", both),
+        Synthetic("en", "de", both, None, ("b",)),
+    ):
+        with pytest.raises(ConfigProblem, match="has tags before its sources already"):
+            recipe.load(("train",))
+    with pytest.raises(ConfigProblem, match="which is no recipe"):
+        Denoising("en", "de", "files").load(("train",))
+    with pytest.raises(ConfigProblem, match="text is of fr"):
+        Denoising("en", "de", both, {"fr": "x"})
+    for mark in ("s", "unk", "2de", ""):
+        with pytest.raises(ConfigProblem, match="must be letters"):
+            Synthetic("en", "de", both, None, mark=mark)
+
+
+@pytest.mark.parametrize("tags", [("<s>",), ("<a>", "<a>"), ("<a>,<b>",), ("a b",)])
+def test_tags_that_cannot_be_are_refused(tags: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigProblem, match="tags are"):
+        TokenizerConfig(tags=tags)
+
+
+def test_filters_judge_each_direction_by_itself() -> None:
+    """Few pairs in another script are no strangers if they are all of their direction."""
+    russian = make_corpus(("en", "ru"), {"train": [("one", "один")] * 3}, "x", "none")
+    both = together([corpus("en", "de", 200), russian], ("en", "de"))
+    kept, remarks = filtered(both, Filters(wrong_script=True), frozenset())
+    assert len(kept.splits["train"]) == 203
+    assert remarks == []
+
+
 def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None:
     pairs = counting_pairs(40)
     train = write_corpus(tmp_path, "train", pairs)
@@ -96,7 +140,7 @@ def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None
     loaded = recipe.load(("train", "test"))
     assert len(loaded.splits["train"]) == len(loaded.splits["test"]) == 80
     assert loaded.directions == (("en", "de"), ("fr", "en"))
-    assert set(loaded.splits["train"]["weight"]) == {1.0}
+    assert "weight" not in loaded.splits["train"].column_names  # both have as many pairs
     assert loaded.splits["train"]["source"][40] == "0 x"
     with pytest.raises(ConfigProblem, match="en to fr is none of"):
         Directions("en", "fr", files, ("en-de", "fr-en"))

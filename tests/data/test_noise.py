@@ -83,6 +83,20 @@ def test_training_sees_other_noise_each_time_and_the_same_for_the_same_batch(sam
     assert sum(UNK in copies[i] for i in wanted[1::2]) > 15
 
 
+def test_a_language_without_spaces_loses_tokens() -> None:
+    """Each source by its own language; the end and tags stay."""
+    tokenizer = Tokenizer.train(
+        TokenizerConfig(kind="char", vocab_size=340, tags=("<2zh>",)), ["一二三四五六七八"] * 9, ["one two"] * 9
+    )
+    noise = SourceNoise(Noise(blank=0.5), tokenizer, "en")
+    (ids,) = tokenizer.saying("<2zh>").encode_source(["一二三四五六七八"])
+    by_token, by_word = (noise(ids, True, "1", direction) for direction in ("zh-zh", None))
+    assert len(by_token) == len(ids)
+    assert 0 < by_token.count(UNK) < len(ids) - 3
+    assert by_token[0] == ids[0]
+    assert by_word in (ids, [ids[0], UNK, EOS])
+
+
 def test_denoising_is_each_side_by_itself(tmp_path: Path) -> None:
     train, held = write_corpus(tmp_path, "train", counting_pairs(30)), write_corpus(tmp_path, "val", counting_pairs(20, 9))
     (tmp_path / "more.de").write_text("elf\nzwölf\n")

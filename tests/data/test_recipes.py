@@ -185,7 +185,12 @@ def test_tatoeba_reads_the_archive_of_opus(tmp_path: Path) -> None:
         packed.writestr("README", "x")
         packed.writestr("Tatoeba.de-en.de", "".join(f"d{i}\n" for i in range(50)))
         packed.writestr("Tatoeba.de-en.en", "".join(f"e{i}\n" for i in range(50)))
-    corpus = Tatoeba("en", "de", held_out=10)._from_archive(archive, ("train", "validation", "test"))
+    corpus, other = (
+        Tatoeba(*languages, held_out=10)._from_archive(archive, ("train", "validation", "test"))
+        for languages in (("en", "de"), ("de", "en"))
+    )
+    for split, data in corpus.splits.items():  # the test set of one direction is not in the training of the other
+        assert data["source"][:] == other.splits[split]["target"][:]
     rows = {pair for data in corpus.splits.values() for pair in zip(data["source"], data["target"], strict=True)}
     assert rows == {(f"e{i}", f"d{i}") for i in range(50)}
 

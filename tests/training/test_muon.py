@@ -23,7 +23,7 @@ def test_matrices_move_as_torch_moves_them_and_the_rest_as_adam_does() -> None:
     theirs, target = copy.deepcopy(ours), [torch.randn(shape) for shape in shapes]
     adam = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-9, "fused": True}
     groups = [{"params": ours[:4], "orthogonal": True, "weight_decay": 0.1}, {"params": ours[4:]}]
-    steps(ours, [Muon(groups, **adam)], target)
+    steps(ours, [Muon(groups, torch.bfloat16, **adam)], target)
     reference = torch.optim.Muon(theirs[:4], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     steps(theirs, [reference, torch.optim.Adam(theirs[4:], **adam)], target)
     for mine, other in zip(ours[:4], theirs[:4], strict=True):
@@ -36,9 +36,9 @@ def test_matrices_move_as_torch_moves_them_and_the_rest_as_adam_does() -> None:
 def test_what_it_moves_by_has_the_singular_vectors_and_no_size() -> None:
     torch.manual_seed(2)
     matrices = torch.randn(3, 12, 30) * torch.tensor([1e-6, 1.0, 1e6])[:, None, None]
-    found = orthogonalised(matrices)
+    found = orthogonalised(matrices, torch.bfloat16)
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
     sizes = torch.einsum("nri,nrc,nic->ni", left, found, right)
     assert ((sizes > 0.6) & (sizes < 1.3)).all()
     torch.testing.assert_close(torch.einsum("nri,ni,nic->nrc", left, sizes, right), found, rtol=0, atol=0.03)
-    assert torch.equal(orthogonalised(matrices.mT), found.mT)
+    assert torch.equal(orthogonalised(matrices.mT, torch.bfloat16), found.mT)
