@@ -281,6 +281,7 @@ def test_training_begins_from_a_bundle(trained: Path) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) -> None:
     """With a vocabulary learned anew of old and new text; what it knew it still knows before a step is made."""
     (trained / "new.en").write_text("eleven twelve thirteen\n" * 30)
@@ -303,6 +304,7 @@ def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) ->
     torch.testing.assert_close(vectors[pieces.index(new)], old[parts].mean(dim=0), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_one_model_for_two_directions(trained: Path) -> None:
     """Trained, judged, asked for each; then one of its directions goes on alone."""
     of = [
@@ -336,6 +338,7 @@ def test_one_model_for_two_directions(trained: Path) -> None:
     assert after.config.directions == bundle.config.directions
 
 
+@pytest.mark.slow
 def test_bundles_make_more_pairs(trained: Path) -> None:
     """Forward by an ensemble, backward by a model of the other direction, of text of its own; then in place of the real pairs."""
     of = ["recipe@recipe.of=files", "recipe.of.train=corpus/train", "recipe.of.validation=corpus/val", "recipe.source=en"]
@@ -364,6 +367,7 @@ def test_bundles_make_more_pairs(trained: Path) -> None:
     assert "the bundle does not know en to de" in wrong.stderr.decode()
 
 
+@pytest.mark.slow
 def test_denoising_comes_before_translating(trained: Path) -> None:
     of = ["recipe@recipe.of=files", "recipe.of.train=corpus/train", "recipe.of.validation=corpus/val"]
     noise = ["noise.drop=0.1", "noise.blank=0.2", "noise.shuffle=3"]
@@ -387,6 +391,7 @@ def test_a_sweep_leaves_a_table(trained: Path) -> None:
     assert (trained / "sweep" / "sweep.md").read_text() in done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
     tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "results.py"))
     page = trained / "page" / "README.md"
