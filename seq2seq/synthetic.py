@@ -30,6 +30,8 @@ class Synthetic:
     of: Any
     decoding: Any
     """How the bundles search: beam search for distillation; for back-translation sampling, too (Edunov et al., 2018)."""
+    engine: Any
+    """What translates."""
     forward: tuple[str, ...] = ()
     """Bundles that translate the training sources: pairs of a source and its translation (distillation; Kim and Rush, 2016). `A+B` is an ensemble."""
     backward: tuple[str, ...] = ()
@@ -98,8 +100,11 @@ class Synthetic:
 
         folders = bundle.split("+")
         manifests = [record_file(manifest_of(Path(folder))).sha256 for folder in folders]
-        key = digest_of(_VERSION, key, direction, manifests, type(self.decoding).__name__, plain(self.decoding))
-        translator = cache(lambda: Translator.load(folders, self.decoding, direction=direction))
+        chosen = [(type(settings).__name__, plain(settings)) for settings in (self.decoding, self.engine)]
+        for name in ("workers", "threads"):  # they change no translation
+            chosen[1][1].pop(name, None)
+        key = digest_of(_VERSION, key, direction, manifests, chosen)
+        translator = cache(lambda: Translator.load(folders, self.decoding, engine=self.engine, direction=direction))
 
         def write(folder: Path) -> None:
             with writing_lines(folder / _LINES) as writer:

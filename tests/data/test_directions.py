@@ -103,7 +103,7 @@ def test_recipes_of_recipes_are_refused_where_they_cannot_be(tmp_path: Path) -> 
     for recipe in (
         Directions("en", "de", both, ("en-de", "de-en")),
         Denoising("en", "de", both),
-        Synthetic("en", "de", both, None, ("b",)),
+        Synthetic("en", "de", both, None, None, ("b",)),
     ):
         with pytest.raises(ConfigProblem, match="has tags before its sources already"):
             recipe.load(("train",))
@@ -113,7 +113,7 @@ def test_recipes_of_recipes_are_refused_where_they_cannot_be(tmp_path: Path) -> 
         Denoising("en", "de", both, {"fr": "x"})
     for mark in ("s", "unk", "2de", ""):
         with pytest.raises(ConfigProblem, match="must be letters"):
-            Synthetic("en", "de", both, None, mark=mark)
+            Synthetic("en", "de", both, None, None, mark=mark)
 
 
 @pytest.mark.parametrize("tags", [("<s>",), ("<a>", "<a>"), ("<a>,<b>",), ("a b",)])
