@@ -96,7 +96,7 @@ def together(
             if split not in corpus.splits:
                 continue
             said = [tag(corpus.target)] * several + [mark] * (mark != "" and split == "train")
-            columns: dict[str, Any] = {"tags": " ".join(said)}
+            columns: dict[str, Any] = {"tags": " ".join(said)} if several or any(marks) else {}
             if several:
                 columns["direction"] = written((corpus.source, corpus.target))
             if split == "train" and weighted and "weight" not in corpus.splits[split].column_names:
