@@ -64,6 +64,7 @@ def environment(place: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{place / 'bin'}:{BIN}:{os.environ['PATH']}", "SEQ2SEQ_DATA": str(place / "data")}
 
 
+@pytest.mark.slow
 def test_the_blocks_run_from_top_to_bottom(place: Path) -> None:
     shell = blocks("sh")
     assert len(shell) >= 4

@@ -53,7 +53,7 @@ def translate(work: Path, output: Path, **settings: object) -> None:
         banned=None,
         prefix=str(work / "begin.txt"),
     )
-    values |= dict(batch_size=4, device="cpu", overwrite=False, resume=False, strict=False) | settings
+    values |= dict(direction=None, batch_size=4, device="cpu", overwrite=False, resume=False, strict=False) | settings
     command.CHUNK = 5
     command.run(command.TranslateJob(**values), {"decoding": {"beam_size": 2}, "engine": {}})  # type: ignore[arg-type]
 
