@@ -71,12 +71,12 @@ def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
 
 def _lines(job: ScoreJob) -> Iterator[str]:
     from seq2seq.bundle import Bundle
-    from seq2seq.data.directions import parsed
+    from seq2seq.data.directions import asked_for
     from seq2seq.data.parallel import parallel_pairs
     from seq2seq.inference.forced import token_log_probabilities
     from seq2seq.translator import find_device
 
-    bundle = Bundle.load(str(job.bundle)).toward(parsed(job.direction) if job.direction else None)
+    bundle = Bundle.load(str(job.bundle)).toward(asked_for(job.direction))
     device = find_device(job.device)
     bundle.model.to(device)
     most = bundle.config.model.max_length

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from seq2seq.data.directions import by_direction, parsed
+from seq2seq.data.directions import asked_for, by_direction
 from seq2seq.errors import ConfigProblem
 
 
@@ -54,7 +54,7 @@ def test_set_of(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     Raises:
         DataProblem: the files cannot be read, or do not fit line by line.
     """
-    languages = languages or (parsed(job.direction) if job.direction else None)
+    languages = languages or asked_for(job.direction)
     return _split(job, languages) if job.recipe is not None else _files(job, languages)
 
 

@@ -268,7 +268,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         **machine(processes.count),
     }
     files = [asdict(record) for record in corpus.provenance.files]
-    for change in processes.agreed(lambda: folder.begin(config, identity, files, anew, _command())):
+    for change in processes.agreed(lambda: folder.begin(config, identity, files, anew, shlex.join(["seq2seq-train", *_asked()]))):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
     options = replace(job.trainer, precision=precision)
     outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
@@ -276,12 +276,11 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     return outcome
 
 
-def _command() -> str:
-    """What asks for this run, of a sweep for this one of it."""
+def _asked() -> list[str]:
+    """The settings that ask for this run, of a sweep for this one of it."""
     from hydra.core.hydra_config import HydraConfig
 
-    asked = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
-    return shlex.join(["seq2seq-train", *asked])
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else sys.argv[1:]
 
 
 def _of_all(fingerprint: dict[str, str], processes: "Processes") -> dict[str, str]:
@@ -338,7 +337,7 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     # The languages are in the bundle, if it has only these; what else was said of the recipe must be said again.
     of = getattr(job.recipe, "of", job.recipe)
     left_out = r"recipe\.(source|target)=" if of is job.recipe else "$"
-    said = [argument for argument in sys.argv[1:] if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
+    said = [argument for argument in _asked() if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
     recipe = shlex.join([f"recipe={job.recipe_name}", *said])
     split = "validation" if getattr(of, "test", "") is None else "test"
     commands = [

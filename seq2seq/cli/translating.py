@@ -37,7 +37,7 @@ def folders(bundle: Bundles) -> list[str]:
 
 def load_translator(bundle: Bundles, job: Translating, wording: "Wording | None" = None) -> "Translator":
     """What the machine chose, and whether the model was trained for what is asked, is said on the standard error stream."""
-    from seq2seq.data.directions import parsed
+    from seq2seq.data.directions import asked_for
     from seq2seq.inference.native import Native, best_precision
     from seq2seq.inference.workers import keep_memory
     from seq2seq.translator import Translator, find_device
@@ -46,7 +46,7 @@ def load_translator(bundle: Bundles, job: Translating, wording: "Wording | None"
     if isinstance(job.engine, Native) and job.engine.precision == "auto":
         chosen = best_precision(find_device(job.device))
         print(f"this machine does best with engine.precision={chosen}", file=sys.stderr)
-    direction = parsed(job.direction) if job.direction else None
+    direction = asked_for(job.direction)
     translator = Translator.load(folders(bundle), job.decoding, job.device, job.batch_size, job.engine, wording, direction)
     if direction and translator.bundle.config.directions and direction not in translator.bundle.config.directions:
         print(f"the model was never trained on {' to '.join(direction)}: it knows the languages, each by itself", file=sys.stderr)

@@ -33,6 +33,11 @@ def parsed(text: str) -> Direction:
     return codes[0], codes[1]
 
 
+def asked_for(text: str | None) -> Direction | None:
+    """What the setting `direction` of a command says; nothing, if it is not set."""
+    return parsed(text) if text else None
+
+
 def written(direction: Direction) -> str:
     return (":" if any("-" in code for code in direction) else "-").join(direction)
 
