@@ -1,5 +1,6 @@
 """The learning rate as a function of the step (section 5.3). Steps count from 1. No torch here."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,7 +66,19 @@ class LinearDecay:
         if step <= warmup_steps:
             return self.learning_rate * step / warmup_steps
         left = max(0.0, (max_steps - step) / (max_steps - warmup_steps))
-        return self.learning_rate * (self.floor + (1 - self.floor) * left)
+        return self.learning_rate * (self.floor + (1 - self.floor) * self._share(left))
+
+    def _share(self, left: float) -> float:
+        """Of the rate, where such a share of the way down is left."""
+        return left
+
+
+@dataclass(frozen=True)
+class CosineDecay(LinearDecay):
+    """As `LinearDecay`, but down along half a cosine (Loshchilov and Hutter, 2017): longer near the top, longer near the floor."""
+
+    def _share(self, left: float) -> float:
+        return (1 - math.cos(math.pi * left)) / 2
 
 
 @dataclass(frozen=True)

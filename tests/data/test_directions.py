@@ -7,6 +7,7 @@ import pytest
 from seq2seq.recipes.denoising import Denoising
 from seq2seq.recipes.directions import Directions
 from seq2seq.recipes.files import Files
+from seq2seq.recipes.joined import Joined
 
 from seq2seq.data.directions import by_direction, parsed, together, written
 from seq2seq.data.filters import Filters, filtered
@@ -147,3 +148,44 @@ def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None
         Directions("en", "fr", files, ("en-de", "fr-en"))
     with pytest.raises(ConfigProblem, match="two or more"):
         Directions("en", "de", files, ("en-de",))
+
+
+def numbered_pairs(count: int) -> list[tuple[str, str]]:
+    return [(f"sentence {i:02}", f"Satz {i:02}") for i in range(count)]
+
+
+def test_joined_pairs_are_two_of_the_text_end_to_end(tmp_path: Path) -> None:
+    pairs = numbered_pairs(30)
+    train, held = write_corpus(tmp_path, "train", pairs), write_corpus(tmp_path, "val", counting_pairs(20, 9))
+    files = Files("en", "de", train=str(train), validation=str(held))
+    corpus = Joined("en", "de", files, times=2, weight=0.5).load(("train", "validation"))
+    rows = corpus.splits["train"]
+    found = list(zip(rows["source"], rows["target"], strict=True))
+    assert found[:30] == pairs
+    assert rows["weight"][:] == [1.0] * 30 + [0.5] * 60
+    for begin in (30, 60):
+        places = []
+        for (source, target), (first, first_target) in zip(found[begin : begin + 30], pairs, strict=True):
+            partner = (source.removeprefix(f"{first} "), target.removeprefix(f"{first_target} "))
+            assert (source, target) == (f"{first} {partner[0]}", f"{first_target} {partner[1]}")
+            places.append(pairs.index(partner))
+        assert sorted(places) == list(range(30))  # each is a partner once
+        assert places != list(range(30))
+    assert len(corpus.splits["validation"]) == 20
+    again = Joined("en", "de", files, times=2, weight=0.5).load(("train",))
+    assert again.key("train") == corpus.key("train")
+    assert Joined("en", "de", files, times=2, seed=2).load(("train",)).key("train") != corpus.key("train")
+
+
+def test_pairs_that_come_seldom_are_joined_as_seldom(tmp_path: Path) -> None:
+    often, seldom = (
+        write_corpus(tmp_path, "often", numbered_pairs(20)[:10]),
+        write_corpus(tmp_path, "seldom", numbered_pairs(20)[10:]),
+    )
+    held = write_corpus(tmp_path, "val", counting_pairs(5, 9))
+    files = Files("en", "de", train=(str(often), str(seldom)), validation=str(held), weights=(1.0, 0.25))
+    train = Joined("en", "de", files).load(("train",)).splits["train"]
+    own = dict(zip(train["source"][:20], train["weight"][:20], strict=True))
+    for source, weight in zip(train["source"][20:], train["weight"][20:], strict=True):
+        parts = [text for text in own if source.startswith(f"{text} ") or source.endswith(f" {text}")]
+        assert weight == min(own[text] for text in parts)

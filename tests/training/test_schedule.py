@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from seq2seq.errors import ConfigProblem
-from seq2seq.training.schedule import Constant, InverseSquareRoot, LinearDecay, Noam
+from seq2seq.training.schedule import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Noam
 
 
 def test_noam_is_equation_3() -> None:
@@ -25,6 +26,18 @@ def test_linear_decay_ends_at_its_floor() -> None:
     assert schedule(100, 1, 100) == schedule(1000, 1, 100) == pytest.approx(0.001)
     assert schedule(3, 1, 30) == pytest.approx(0.01)  # a short run warms up for a tenth of it
     assert schedule(1, 1, 1) == pytest.approx(0.01)
+
+
+def test_cosine_decay_is_torch_s_own_after_the_warm_up() -> None:
+    schedule = CosineDecay(0.01, 10, floor=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=90, eta_min=0.001)
+    for step in range(10, 101):
+        assert schedule(step, 1, 100) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert [schedule(step, 1, 100) for step in (1, 5)] == [LinearDecay(0.01, 10)(step, 1, 100) for step in (1, 5)]
+    assert schedule(1000, 1, 100) == pytest.approx(0.001)
 
 
 def test_constant_warms_up() -> None:

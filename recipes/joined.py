@@ -1,0 +1,68 @@
+"""Pairs of another recipe end to end with others of it, so that a model learns more lengths, places and contexts than the text has."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.data.directions import loaded, together
+from seq2seq.data.recipe import Corpus, Pair, make_corpus, pairs_of
+from seq2seq.data.text import has_spaces
+from seq2seq.schema import require
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The pairs of the recipe `of`, and for training as many more, each of two that follow each other nowhere but here (Nguyen et al.,
+    2021, who find partners by chance as good as neighbours)."""
+
+    source: str
+    target: str
+    of: Any
+    times: int = 1
+    """How many partners each pair gets, one after the other."""
+    weight: float = 1.0
+    """How often an epoch takes each joined pair."""
+    seed: int = 1
+    """Of the partners."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.times >= 1, f"times is {self.times}, it must be at least 1"),
+            (self.weight > 0, f"weight is {self.weight}, it must be above 0"),
+        )
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        real = loaded(self.of, (self.source, self.target), splits)
+        if "train" not in splits:
+            return real
+        train = real.splits["train"]
+        distances = [1 + Random(f"{self.seed} {i}").randrange(max(1, len(train) - 1)) for i in range(self.times)]
+        made = [self._made(real, train, distance) for distance in distances]
+        return together([real, *made], (self.source, self.target), [1.0] + [self.weight] * self.times)
+
+    def _made(self, real: Corpus, train: "Dataset", distance: int) -> Corpus:
+        """Each pair with the one so many places after it; the text is read in order, as a large one must be."""
+        languages, origin = (self.source, self.target), f"{real.provenance.origin}, joined two by two"
+        between = [" " if has_spaces(language) else "" for language in languages]
+        partners = chain(_from(train, distance), _from(train, 0))
+
+        def pairs() -> Iterator[Pair]:
+            for pair, partner in zip(pairs_of(train), partners, strict=False):
+                source, target = (side.join(texts) for side, texts in zip(between, zip(pair, partner, strict=True), strict=True))
+                yield source, target
+
+        settings = {"train": f"{real.key('train')} joined at {distance}, weight {self.weight}"}
+        weights = None
+        if "weight" in train.column_names:  # what comes seldom does not come more often for having a partner
+            own = train["weight"][:]
+            weights = [self.weight * min(both) for both in zip(own, own[distance:] + own[:distance], strict=True)]
+        return make_corpus(languages, {"train": pairs()}, origin, real.provenance.licence, weights=weights, settings=settings)
+
+
+def _from(data: "Dataset", row: int) -> Iterator[Pair]:
+    return pairs_of(data.select(range(row, len(data))))
