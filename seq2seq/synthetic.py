@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,9 @@ class Synthetic:
     """Bundles that translate target text: pairs of a translation and its original (back-translation; Sennrich et al., 2016)."""
     monolingual: str | None = None
     """A file of target text for `backward`, a sentence a line; unset: the training targets."""
+    nearest: bool = False
+    """Of the `decoding.n_best` translations of a sentence take not the best but the one most like its real one, by chrF (sequence-level
+    interpolation; Kim and Rush, section 3.3)."""
     keep: bool = True
     """Whether the real pairs stay."""
     weight: float = 1.0
@@ -50,6 +53,14 @@ class Synthetic:
             (
                 self.monolingual is None or bool(self.backward),
                 "monolingual text needs a bundle that translates it: backward=[BUNDLE]",
+            ),
+            (
+                not self.nearest or getattr(self.decoding, "n_best", 1) > 1,
+                "nearest chooses among several translations: set decoding.n_best, and decoding.beam_size as large",
+            ),
+            (
+                not (self.nearest and self.monolingual),
+                "nearest compares with real translations, which monolingual text has none of",
             ),
             (self.weight > 0, f"weight is {self.weight}, it must be above 0"),
             (
@@ -74,10 +85,11 @@ class Synthetic:
 
     def _made(self, bundle: str, backward: bool, real: Corpus) -> Corpus:
         """The pairs that a bundle makes."""
-        text = self._text(backward, real)
+        text, other_side = self._text(backward, real), self._text(not backward, real)
         key = record_file(Path(self.monolingual)).sha256 if backward and self.monolingual else real.key("train")
         direction = (self.target, self.source) if backward else (self.source, self.target)
-        made = self._translated(bundle, direction, text(), key)
+        lines = zip(text(), other_side() if self.nearest else repeat(""), strict=False)
+        made = self._translated(bundle, direction, lines, key)
         translations = chain.from_iterable(map(read_lines, made.files))
         pairs = zip(translations, text(), strict=True) if backward else zip(text(), translations, strict=True)
         records = [record_file(file) for file in made.files]
@@ -93,8 +105,9 @@ class Synthetic:
             return lambda: read_lines(Path(str(self.monolingual)))
         return lambda: (pair[backward] for pair in pairs_of(real.splits["train"]))
 
-    def _translated(self, bundle: str, direction: Direction, lines: Iterable[str], key: str) -> "_Made":
-        """A translation of each line, in files, each of which is kept as soon as it is done."""
+    def _translated(self, bundle: str, direction: Direction, lines: Iterable[tuple[str, str]], key: str) -> "_Made":
+        """A translation of each line, in files, each of which is kept as soon as it is done. With each line comes what its translation is to
+        be like, or nothing."""
         from seq2seq.bundle import manifest_of
         from seq2seq.translator import Translator
 
@@ -103,13 +116,15 @@ class Synthetic:
         chosen = [(type(settings).__name__, plain(settings)) for settings in (self.decoding, self.engine)]
         for name in ("workers", "threads"):  # they change no translation
             chosen[1][1].pop(name, None)
-        key = digest_of(_VERSION, key, direction, manifests, chosen)
+        key = digest_of(_VERSION, key, direction, manifests, chosen, *["nearest"] * self.nearest)
         translator = cache(lambda: Translator.load(folders, self.decoding, engine=self.engine, direction=direction))
 
         def write(folder: Path) -> None:
             with writing_lines(folder / _LINES) as writer:
-                for translation in translator().stream(block):
-                    writer.write(translation.text)
+                translations = translator().stream(line for line, _ in block)
+                for translation, (_, wanted) in zip(translations, block, strict=True):
+                    texts = [candidate.text for candidate in translation.candidates]
+                    writer.write(nearest(texts, wanted) if wanted else translation.text)
             print(f"{bundle}: {len(files) * CHUNK + len(block):,} lines translated", file=sys.stderr)
 
         files: list[Path] = []
@@ -117,6 +132,13 @@ class Synthetic:
         while block := list(islice(lines, CHUNK)):
             files.append(remembered("synthetic", digest_of(key, len(files)), write) / _LINES)
         return _Made(files, "+".join(manifest[:12] for manifest in manifests))
+
+
+def nearest(texts: Sequence[str], wanted: str) -> str:
+    """The text with the best chrF if `wanted` is its reference; of equals the first."""
+    from seq2seq.mbr import chrf
+
+    return texts[int(chrf([wanted, *texts])[1:, 0].argmax())]
 
 
 class _Made(NamedTuple):

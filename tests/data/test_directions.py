@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from seq2seq.recipes.denoising import Denoising
 from seq2seq.recipes.directions import Directions
 from seq2seq.recipes.files import Files
@@ -14,9 +17,10 @@ from seq2seq.data.filters import Filters, filtered
 from seq2seq.data.recipe import Corpus, make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.data.tokens import tokenise
+from seq2seq.decoding.beam import BeamSearch
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.symbols import EOS
-from seq2seq.synthetic import Synthetic
+from seq2seq.synthetic import Synthetic, nearest
 from tests.conftest import counting_pairs, write_corpus
 
 
@@ -116,6 +120,22 @@ def test_recipes_of_recipes_are_refused_where_they_cannot_be(tmp_path: Path) -> 
     for mark in ("s", "unk", "2de", ""):
         with pytest.raises(ConfigProblem, match="must be letters"):
             Synthetic("en", "de", both, None, None, mark=mark)
+    for search, more, message in (
+        (BeamSearch(4), {}, "among several"),
+        (BeamSearch(4, 4), {"monolingual": "x"}, "real translations"),
+    ):
+        with pytest.raises(ConfigProblem, match=message):
+            Synthetic("en", "de", both, search, None, backward=("b",), nearest=True, **more)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.text(alphabet="ab c", min_size=1, max_size=9), min_size=1, max_size=5),
+    st.text(alphabet="ab c", min_size=1, max_size=9),
+)
+def test_the_nearest_text_has_the_best_chrf(texts: list[str], wanted: str) -> None:
+    scores = [sacrebleu.sentence_chrf(text, [wanted], eps_smoothing=False).score for text in texts]
+    assert scores[texts.index(nearest(texts, wanted))] == pytest.approx(max(scores))
 
 
 @pytest.mark.parametrize("tags", [("<s>",), ("<a>", "<a>"), ("<a>,<b>",), ("a b",)])
