@@ -22,6 +22,10 @@ class Score:
     signature: str
     low: float | None = None
     high: float | None = None
+    precisions: tuple[float, ...] = ()
+    """Of BLEU, the share of n-grams that are right, for n from 1 to 4, 0 to 100."""
+    length: float | None = None
+    """Of BLEU, tokens of the translations over those of the references: below 1 BLEU is less by exp(1 - 1 / length)."""
 
     def __str__(self) -> str:
         interval = f" [{self.low:.2f}, {self.high:.2f}]" if self.low is not None and self.high is not None else ""
@@ -83,7 +87,8 @@ def evaluate(
         metric = metric_of(name, tokenize, lowercase)
         result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=bootstrap)
         interval = (float(result._mean - result._ci), float(result._mean + result._ci)) if bootstrap > 1 else (None, None)
-        scores.append(Score(NAMES[name], result.score, str(metric.get_signature()), *interval))
+        more = (tuple(result.precisions), result.sys_len / max(result.ref_len, 1)) if name == "bleu" else ()
+        scores.append(Score(NAMES[name], result.score, str(metric.get_signature()), *interval, *more))
     return scores
 
 
@@ -95,7 +100,8 @@ def metric_of(name: Metric, tokenize: str, lowercase: bool) -> Any:
 
     metric: Any
     if name == "bleu":
-        metric = BLEU(tokenize=tokenize, lowercase=lowercase)
+        # force: who asks for no tokenizer need not be told that the text looks tokenised.
+        metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
     elif name == "ter":
         asian = tokenize in _TOKENIZERS.values()  # TER counts words, and these texts have no spaces between them
         metric = TER(case_sensitive=not lowercase, normalized=asian, asian_support=asian)

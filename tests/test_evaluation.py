@@ -10,7 +10,11 @@ REFERENCES = ["the cat sat on a mat today", "a dog barks loudly", "hello big wid
 
 def test_scores_are_sacrebleus() -> None:
     bleu, chrf, ter = evaluate(HYPOTHESES, REFERENCES)
-    assert bleu.value == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    theirs = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES])
+    assert bleu.value == theirs.score
+    assert bleu.precisions == tuple(theirs.precisions)
+    assert bleu.length == theirs.ratio
+    assert (chrf.precisions, ter.length) == ((), None)
     assert chrf.value == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], word_order=2).score
     assert ter.value == sacrebleu.corpus_ter(HYPOTHESES, [REFERENCES]).score
     assert "tok:13a" in bleu.signature

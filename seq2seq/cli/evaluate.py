@@ -122,11 +122,12 @@ def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int], ou
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{test_set.name}[/], {len(test_set.references):,} sentences\n")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("metric", "score", "95 % interval"):
+    for heading in ("metric", "score", "95 % interval", "n-grams of 1 to 4, length"):
         table.add_column(heading, justify="right" if heading == "score" else "left")
     for score in scores:
         interval = f"{score.low:.2f} to {score.high:.2f}" if score.low is not None and score.high is not None else ""
-        table.add_row(f"[bold]{score.metric}[/]", f"[bold cyan]{score.value:.2f}[/]", interval)
+        why = "" if score.length is None else f"{'/'.join(f'{share:.1f}' for share in score.precisions)}, {score.length:.3f}"
+        table.add_row(f"[bold]{score.metric}[/]", f"[bold cyan]{score.value:.2f}[/]", interval, why)
     console.print(table)
     for note in test_set.notes:
         console.print(f"[yellow]{note}[/]")
