@@ -104,8 +104,8 @@ def guard() -> Iterator[None]:
         # Whoever read our output has closed it: leave quietly, as a Unix filter does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (OSError, MemoryError) as error:
-        if os.environ.get("SEQ2SEQ_TRACEBACK"):
+    except (OSError, MemoryError, RuntimeError) as error:
+        if os.environ.get("SEQ2SEQ_TRACEBACK") or (isinstance(error, RuntimeError) and not is_out_of_memory(error)):
             raise
         report(machine_problem(error))
         sys.exit(MachineProblem.exit_code)
@@ -126,7 +126,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def machine_problem(error: OSError | MemoryError) -> MachineProblem:
+def machine_problem(error: OSError | MemoryError | RuntimeError) -> MachineProblem:
     """What the operating system refused, and what may help."""
     fixes = {
         errno.ENOSPC: "free some space and run the same command again",

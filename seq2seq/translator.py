@@ -39,8 +39,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigProblem(f"device is '{name}', which torch does not know", "device=auto, device=cpu or device=cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MachineProblem(f"device is {name}, but there is no GPU that torch can use", "device=auto")
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise MachineProblem(f"device is {name}, but there are {there} GPUs that torch can use", "device=auto")
     return device
 
 
@@ -112,7 +112,8 @@ class Translator:
         self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens)
         self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
-        self._phrase = cache(lambda term: phrase_tokens(self.tokenizer, term, self.spaces[1]))  # a term comes in many lines
+        tokenizer, spaced = self.tokenizer, self.spaces[1]
+        self._phrase = cache(lambda term: phrase_tokens(tokenizer, term, spaced))  # a term comes in many lines
         self.search = replace(
             search or BeamSearch(),
             max_target_length=self.model.config.max_length - 1,

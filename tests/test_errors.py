@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem, DivergedProblem, MachineProblem, Problem, guard
 
@@ -26,6 +27,20 @@ def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 def test_our_own_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), guard():
         _ = 1 / 0
+
+
+def test_memory_that_runs_out_is_a_problem_of_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory"),
+    ):
+        with pytest.raises(SystemExit) as ended, guard():
+            raise error
+        assert ended.value.code == MachineProblem.exit_code
+        assert "memory" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="shapes"), guard():
+        raise RuntimeError("shapes do not fit")
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -54,6 +54,7 @@ class CTranslate2:
         translator = ctranslate2.Translator(
             str(folder),
             device=device.type,
+            device_index=device.index or 0,
             compute_type=self.quantization,
             inter_threads=self.workers,
             intra_threads=self.threads,

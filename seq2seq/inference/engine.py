@@ -108,19 +108,22 @@ class TorchEngine:
         """Fill `found` at `numbers`. Where memory is short, half as many sentences share a batch."""
         at_a_time = min(places, len(numbers))
         while numbers:
+            # One by itself has all the memory: among several, the next begins while one is in its place.
+            run = numbers if at_a_time > 1 else numbers[:1]
             answered: set[int] = set()
             try:
-                of_run = [sources[n] for n in numbers], at_a_time, self.device, [wishes[n] for n in numbers] if wishes else ()
+                of_run = [sources[n] for n in run], at_a_time, self.device, [wishes[n] for n in run] if wishes else ()
                 for i, hypotheses in decode(search, self.stepper, *of_run):
-                    found[numbers[i]] = hypotheses
-                    answered.add(numbers[i])
-                return
+                    found[run[i]] = hypotheses
+                    answered.add(run[i])
+                numbers = numbers[len(run) :]
+                continue
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Here, outside of the handler, the tensors that its traceback held are gone.
             numbers = [n for n in numbers if n not in answered]
-            if at_a_time == 1:
+            if len(run) == 1:
                 numbers, at_a_time = numbers[1:], places
             at_a_time = min(at_a_time, len(numbers)) // 2 or 1
 

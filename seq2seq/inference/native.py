@@ -42,6 +42,10 @@ class Native:
             raise ConfigProblem(
                 f"engine.precision=int8 is for a CPU, and the device is {device}", "engine.precision=bfloat16, or device=cpu"
             )
+        if self.workers not in (None, 1) and device.type != "cpu":
+            raise ConfigProblem(
+                f"engine.workers={self.workers} is for a CPU, and the device is {device}", "engine.workers=1, or device=cpu"
+            )
         precision = best_precision(device) if self.precision == "auto" else self.precision
         workers = best_workers(device) if self.workers is None else self.workers
         models = [prepared(bundle.model.to(device), precision, 2 * batch_size) for bundle in bundles]
@@ -61,7 +65,7 @@ def _shortlist(bundles: Sequence[Bundle]) -> Shortlist:
 
 
 def best_precision(device: torch.device) -> Precision:
-    """bfloat16 on a GPU; int8 on a CPU that multiplies bytes in one instruction (VNNI), float32 on any other."""
+    """bfloat16 on a GPU that has it; int8 on a CPU that multiplies bytes in one instruction (VNNI), float32 on any other."""
     if device.type != "cpu":
-        return "bfloat16"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "int8" if torch.cpu._is_vnni_supported() else "float32"

@@ -31,7 +31,7 @@ class AddedPositions(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, L, E); positions (L) or (B, L), whole numbers from 0."""
-        return x + self.table[positions]
+        return x + self.table[positions].type_as(x)
 
 
 class Rotation:

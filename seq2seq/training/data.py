@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
@@ -115,10 +116,18 @@ class Updates:
         return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        for step in range(self.start, self.stop):
-            numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
-            shares = [(self.processes.share(self.plan[number]), number) for number in numbers]
-            yield [self.make(rows, number) for rows, number in shares if len(rows)]
+        """Each update is made while the one before it is worked on."""
+        with ThreadPoolExecutor(1) as ahead:
+            coming = (ahead.submit(self._update, step) for step in range(self.start, self.stop))
+            following = next(coming, None)
+            while following:
+                update, following = following, next(coming, None)
+                yield update.result()
+
+    def _update(self, step: int) -> list[Batch]:
+        numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
+        shares = [(self.processes.share(self.plan[number]), number) for number in numbers]
+        return [self.make(rows, number) for rows, number in shares if len(rows)]
 
 
 @dataclass

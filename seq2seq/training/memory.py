@@ -76,7 +76,7 @@ def measured(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.random.fork_rng(devices=[]), saved_tensors_hooks(keep, lambda tensor: tensor):
         real = batch.target_output != PAD
         features = model.train().features(batch.source, batch.target_input)[real]
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
@@ -90,6 +90,7 @@ def measured(
 def free_memory(on_cpu: bool = True) -> int:
     """Bytes: of the GPU, or of this machine or the part of it that we may have."""
     if not on_cpu and torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what is kept for no one is free, too
         return torch.cuda.mem_get_info()[0]
     found: list[Any] = []
     with suppress(OSError, StopIteration):

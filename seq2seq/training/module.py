@@ -115,10 +115,11 @@ class TranslationModule(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         tokens = [sum(batch.source_tokens for batch in update), sum(batch.target_tokens for batch in update)]
         source_tokens, target_tokens = self._processes.sum(*tokens)
-        nll = self._gradients(update, target_tokens)
+        part = self._gradients(update, target_tokens)
         self._processes.sum_gradients(list(self.model.parameters()))
+        length = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
+        norm, nll = torch.stack((length.double(), part)).tolist()  # the one place where a step waits for a GPU
         (nll,) = self._processes.sum(nll)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
         taken = math.isfinite(norm) and math.isfinite(nll)
         rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
         for group in optimizer.param_groups:
@@ -132,7 +133,7 @@ class TranslationModule(lightning.LightningModule):
             nll = source_tokens = target_tokens = 0
         return {"nll": nll, "source_tokens": source_tokens, "target_tokens": target_tokens}
 
-    def _gradients(self, batches: Sequence[Batch], tokens: float) -> float:
+    def _gradients(self, batches: Sequence[Batch], tokens: float) -> Tensor:
         """Of the loss over all target tokens of these batches divided by `tokens`, those of the whole update, so that each of them weighs the
         same; returns the summed negative log-likelihood. Where memory is short the batches are halved: other operations, the same gradient.
 
@@ -143,11 +144,11 @@ class TranslationModule(lightning.LightningModule):
         while True:
             torch.manual_seed((self._processes.rank << 48) + self._seed * 1_000_003 + self.step)
             try:
-                nll = 0.0
+                nll = torch.zeros((), dtype=torch.float64, device=self.device)
                 for batch in batches:
                     loss, part = self._losses(batch)
                     self.manual_backward(loss / tokens)
-                    nll += float(part)
+                    nll += part
                 return nll
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -173,11 +174,14 @@ class TranslationModule(lightning.LightningModule):
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss and the plain negative log-likelihood, summed over the target tokens; padding is never projected."""
         r_drop = self._optimizer.r_drop if self.training else 0.0
-        real, ids = batch.target_output != PAD, (batch.source, batch.target_input)
-        targets = batch.target_output[real]
+        ids, outputs = (batch.source, batch.target_input), batch.target_output.flatten()
+        real = (outputs != PAD).nonzero_static(size=batch.target_tokens).squeeze(1)  # which asks the device nothing
+        targets = outputs[real]
         if r_drop:
-            real, ids = real.repeat(2, 1), (batch.source.repeat(2, 1), batch.target_input.repeat(2, 1))
-        features = self.model.joined_features(*ids) if self._on_cpu else self.model.features(*ids)[real]
+            real, ids = torch.cat((real, real + len(outputs))), (batch.source.repeat(2, 1), batch.target_input.repeat(2, 1))
+        features = (
+            self.model.joined_features(*ids) if self._on_cpu else self.model.features(*ids).flatten(0, 1).index_select(0, real)
+        )
         smoothing = self._optimizer.label_smoothing
         return projected_cross_entropy(features, self.model.output.weight, targets, smoothing, r_drop, self._products)
 

@@ -66,8 +66,7 @@ class Processes:
         """
         if self.count == 1:
             return list(numbers)
-        device = "cpu" if dist.get_backend(self.training) == "gloo" else "cuda"
-        return self._summed(torch.tensor(numbers, dtype=torch.float64, device=device)).tolist()  # type: ignore[no-any-return]
+        return self._summed(torch.tensor(numbers, dtype=torch.float64)).tolist()  # type: ignore[no-any-return]
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Gradients become their sums over all processes. Who had nothing to work on brings zeros.
@@ -238,7 +237,7 @@ def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str], 
             torch.set_num_threads(max(1, threads // place.local_count))
         store, _, _ = next(rendezvous("env://", place.rank, place.count, timeout=JOINING))
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.count, timeout=LONG)
-        training = dist.new_group(timeout=timedelta(seconds=patience), backend=backend.rpartition(":")[2])
+        training = dist.new_group(timeout=timedelta(seconds=patience), backend=backend)
         _all_there.set()
         try:
             yield replace(place, training=training)

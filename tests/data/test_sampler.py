@@ -91,7 +91,7 @@ def test_a_batch_shifts_the_target_by_one() -> None:
     assert made.target_input.tolist() == [[BOS, 5, 6], [BOS, 4, PAD]]
     assert made.target_output.tolist() == [[5, 6, EOS], [4, EOS, PAD]]
     assert (made.source_tokens, made.target_tokens) == (5, 5)
-    assert made.to("cpu").source.dtype == torch.long
+    assert made.to(torch.device("cpu")).source.dtype == torch.long
 
 
 def test_a_batch_in_halves_is_the_same_pairs() -> None:

@@ -11,10 +11,11 @@ import torch
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
-from seq2seq.decoding.stepper import Search
+from seq2seq.decoding.stepper import Hypothesis, Search
 from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native, best_precision
+from seq2seq.inference.products import cast
 from seq2seq.inference.workers import Workers
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
@@ -80,11 +81,39 @@ def test_after_an_error_the_next_search_gets_its_own_answers(sources: list[list[
     assert [of_one[0].tokens for of_one in workers.search(BeamSearch(1), others)] == others
 
 
-def test_precision_by_machine_and_settings_that_cannot_be() -> None:
-    assert best_precision(torch.device("cuda")) == "bfloat16"
+def test_precision_by_machine_and_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_it, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it)
+        assert best_precision(torch.device("cuda")) == precision
     assert best_precision(torch.device("cpu")) in ("int8", "float32")
     with pytest.raises(ConfigProblem):
         Native(workers=0)
+    with pytest.raises(ConfigProblem, match="workers=2 is for a CPU"):
+        Native(workers=2).make([], torch.device("cuda"), 64)
+
+
+def test_where_memory_is_very_short_each_sentence_is_by_itself(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even begun beside another one: a sentence is given up for its own sake only."""
+
+    def short_of_memory(search: object, stepper: object, sources: list[list[int]], *_: object) -> object:
+        if len(sources) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield 0, [Hypothesis(sources[0], 0.0, 0.0)]
+
+    monkeypatch.setattr("seq2seq.inference.engine.decode", short_of_memory)
+    sources = [[4 + i, EOS] for i in range(9)]
+    assert [found[0].tokens for found in TorchEngine([model]).search(BeamSearch(1), sources)] == sources
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
+def test_weights_in_bfloat16_know_as_exactly_where_tokens_stand(positions: str) -> None:
+    embedding = Transformer(small_config(positions=positions)).eval().source_embedding
+    places = torch.arange(5)
+    _, rotation = embedding(ids(2, 5), places)
+    cast(embedding)
+    x, after = embedding(ids(2, 5), places)
+    assert x.dtype == torch.bfloat16
+    assert rotation is None or torch.equal(after.turns, rotation.turns)
 
 
 class _Names(TorchEngine):
@@ -93,8 +122,6 @@ class _Names(TorchEngine):
     def __init__(self) -> None: ...
 
     def search(self, search: Search, sources: object, wishes: object = ()) -> object:  # type: ignore[override]
-        from seq2seq.decoding.stepper import Hypothesis
-
         return [[Hypothesis([os.getpid()], 0.0, 0.0)] for _ in sources]  # type: ignore[attr-defined]
 
 
@@ -104,8 +131,6 @@ class _Echo(TorchEngine):
     def __init__(self) -> None: ...
 
     def search(self, search: Search, sources: object, wishes: object = ()) -> object:  # type: ignore[override]
-        from seq2seq.decoding.stepper import Hypothesis
-
         if any(source[-1] == -1 for source in sources):  # type: ignore[attr-defined]
             raise ConfigProblem("refused", "ask for another")
         return [[Hypothesis(list(source), 0.0, 0.0)] for source in sources]  # type: ignore[attr-defined]
