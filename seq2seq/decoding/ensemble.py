@@ -38,5 +38,15 @@ class Ensemble:
         logits, states = zip(
             *(model.step(tokens, of_one) for model, of_one in zip(self.models, state.states, strict=True)), strict=True
         )
-        log_probs = torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits])
-        return log_probs.logsumexp(dim=0), EnsembleState(list(states))
+        return log_of_sum(logits), EnsembleState(list(states))
+
+
+def log_of_sum(logits: Sequence[Tensor]) -> Tensor:
+    """Logits of each model (…, V) -> the logarithm of the sum of their probabilities (…, V)."""
+    total = logits[0].float().softmax(dim=-1)
+    for of_one in logits[1:]:
+        total += of_one.float().softmax(dim=-1)
+    if total.amin() >= torch.finfo(total.dtype).tiny:
+        return total.log_()
+    # Something is less probable than such a number can say, or impossible.
+    return torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits]).logsumexp(dim=0)

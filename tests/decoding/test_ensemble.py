@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.decoding.ensemble import Ensemble
+from seq2seq.decoding.ensemble import Ensemble, log_of_sum
 from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
 from seq2seq.symbols import EOS, PAD
 from tests.decoding.test_beam import Toy, all_translations, find
@@ -32,6 +32,16 @@ def test_a_wide_beam_is_exhaustive_search_over_the_mean(seed: int) -> None:
     for row, hypotheses in zip(SOURCE.tolist(), found, strict=True):
         expected = all_translations(Mean(seed), row, search.length_penalty, longest=3)[:3]
         assert [tuple(h.tokens) for h in hypotheses] == [tokens for _, tokens in expected]
+
+
+def test_what_is_next_to_impossible_is_told_from_what_is_impossible() -> None:
+    logits = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(1))
+    expected = logits.double().softmax(-1).sum(0).log()
+    torch.testing.assert_close(log_of_sum(list(logits)), expected.float())
+    logits[:, 0, :2] = torch.tensor([-200.0, -torch.inf])
+    expected = logits.double().softmax(-1).sum(0).log()
+    assert expected[0, 0] < -200
+    torch.testing.assert_close(log_of_sum(list(logits)), expected.float())
 
 
 def test_of_one_model_is_that_model() -> None:
