@@ -1,8 +1,8 @@
 """The processes that train one model together: which one this is, and what they do in step.
 
 An update is the same whatever the number of processes: each takes its share of the pairs of every batch, gradients are summed, and
-every process takes the same step. Lightning puts the model on its device; the sum is made here, because an update may be several
-batches, and one may have to be halved where memory is short.
+every process takes the same step. The sum is made here, because an update may be several batches, and one may have to be halved where
+memory is short; Lightning knows of no process but its own.
 
 torchrun or SLURM's srun starts the processes, on one machine or several; else `trainer.devices` says how many this one starts.
 Only the first of them writes to the run folder and speaks.
@@ -21,9 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
@@ -155,51 +153,8 @@ class Processes:
                 "see what the others say; the same command goes on from the last state",
             ) from None
 
-    def strategy(self) -> Any:
-        """For Lightning's trainer."""
-        return "auto" if self.count == 1 else _Together(cluster_environment=_Place(self))
-
 
 ALONE = Processes()
-
-
-class _Together(DDPStrategy):
-    """Lightning's, but for its wrapper around the model, which would sum gradients after every backward."""
-
-    def configure_ddp(self) -> None:
-        pass
-
-
-class _Place(ClusterEnvironment):
-    """What Lightning wants to know of the processes."""
-
-    creates_processes_externally = True
-    main_address, main_port = "", 0  # the processes know each other already
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self._processes.count
-
-    def set_world_size(self, size: int) -> None:
-        pass
-
-    def global_rank(self) -> int:
-        return self._processes.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        pass
-
-    def local_rank(self) -> int:
-        return self._processes.local_rank
-
-    def node_rank(self) -> int:
-        return self._processes.rank // self._processes.local_count
 
 
 @contextmanager

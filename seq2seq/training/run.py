@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from seq2seq.bundle import Bundle, Card
 from seq2seq.errors import DivergedProblem, MachineProblem
@@ -231,9 +232,8 @@ def _trainer(
         check_val_every_n_epoch=None,
         precision="bf16-mixed" if options.precision == "bfloat16" and not on_cpu(options) else "32-true",
         accelerator=options.accelerator,
-        devices=processes.local_count,
-        num_nodes=processes.machines,
-        strategy=processes.strategy(),
+        devices=1 if on_cpu(options) else [processes.local_rank],
+        plugins=LightningEnvironment(),  # whoever started this process
         callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=options.log_every,

@@ -181,7 +181,6 @@ def test_alone_nothing_is_shared() -> None:
     assert ALONE.sum(1, 2) == [1, 2]
     assert ALONE.gathered("ab") == ["a", "b"]
     assert ALONE.share([1, 2]) == [1, 2]
-    assert ALONE.strategy() == "auto"
     with joined(1, True, 1, ()) as processes:
         assert processes is ALONE
 
