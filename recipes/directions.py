@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seq2seq.data.directions import loaded, parsed, swapped, together
-from seq2seq.data.recipe import Corpus, tempered
+from seq2seq.data.recipe import Corpus, make_corpus, pairs_of, tempered
 from seq2seq.schema import require
 
 
@@ -19,6 +19,9 @@ class Directions:
     directions: tuple[str, ...]
     temperature: float = 1.0
     """Above 1, directions with few pairs are taken more often, so that their shares are those of sizes ** (1 / temperature)."""
+    copies: float = 0.0
+    """How often an epoch takes each target text as a translation of itself, which wants noise that is for copies only. Without these, a
+    language that is always translated into the same other one is whatever is asked for (Wang et al., 2021)."""
 
     def __post_init__(self) -> None:
         parts = [parsed(text) for text in self.directions]
@@ -26,6 +29,7 @@ class Directions:
             (len(set(parts)) == len(parts) > 1, "directions are to be two or more, each once"),
             ((self.source, self.target) in parts, f"{self.source} to {self.target} is none of {', '.join(self.directions)}"),
             (self.temperature >= 1, f"temperature is {self.temperature}, it must be at least 1"),
+            (self.copies >= 0, f"copies is {self.copies}, it must not be negative"),
         )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
@@ -34,4 +38,16 @@ class Directions:
         known = {(self.source, self.target): main, (self.target, self.source): swapped(main)}
         corpora = [known.get(each) or loaded(self.of, each, splits) for each in map(parsed, self.directions)]
         sizes = [len(corpus.splits["train"]) if "train" in splits else 1 for corpus in corpora]
-        return together(corpora, (self.source, self.target), tempered(sizes, self.temperature))
+        weights = tempered(sizes, self.temperature)
+        if self.copies and "train" in splits:
+            spoken = {corpus.target: corpus for corpus in corpora}
+            corpora += [_copied(corpus) for corpus in spoken.values()]
+            weights += [self.copies] * len(spoken)
+        return together(corpora, (self.source, self.target), weights)
+
+
+def _copied(corpus: Corpus) -> Corpus:
+    """The training targets, each as a translation of itself."""
+    pairs = ((target, target) for _, target in pairs_of(corpus.splits["train"]))
+    settings, record = {"train": f"targets of {corpus.key('train')}"}, corpus.provenance
+    return make_corpus((corpus.target, corpus.target), {"train": pairs}, record.origin, record.licence, settings=settings)

@@ -1,5 +1,6 @@
 """Several directions in one corpus: tags before sources."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,12 @@ def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None
     assert loaded.directions == (("en", "de"), ("fr", "en"))
     assert "weight" not in loaded.splits["train"].column_names  # both have as many pairs
     assert loaded.splits["train"]["source"][40] == "0 x"
+    copies = replace(recipe, copies=0.5).load(("train", "test"))
+    train = copies.splits["train"]
+    assert copies.directions == (("en", "de"), ("fr", "en"), ("de", "de"), ("en", "en"))
+    assert train["weight"][:] == [1.0] * 80 + [0.5] * 80
+    assert train["source"][80:] == train["target"][80:] == [target for _, target in pairs] + [source for source, _ in pairs]
+    assert len(copies.splits["test"]) == 80
     with pytest.raises(ConfigProblem, match="en to fr is none of"):
         Directions("en", "fr", files, ("en-de", "fr-en"))
     with pytest.raises(ConfigProblem, match="two or more"):
