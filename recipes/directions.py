@@ -1,7 +1,7 @@
 """Several directions of one recipe, for one model that knows them all (Johnson et al., 2017)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seq2seq.data.directions import loaded, parsed, swapped, together
@@ -20,8 +20,8 @@ class Directions:
     temperature: float = 1.0
     """Above 1, directions with few pairs are taken more often, so that their shares are those of sizes ** (1 / temperature)."""
     copies: float = 0.0
-    """How often an epoch takes each target text as a translation of itself, which wants noise that is for copies only. Without these, a
-    language that is always translated into the same other one is whatever is asked for (Wang et al., 2021)."""
+    """How often an epoch takes each target text of one direction into each language as a translation of itself, which wants noise that is for
+    copies only. Without these, a language that is always translated into the same other one is so whatever is asked for (Wang et al., 2021)."""
 
     def __post_init__(self) -> None:
         parts = [parsed(text) for text in self.directions]
@@ -43,7 +43,8 @@ class Directions:
             spoken = {corpus.target: corpus for corpus in corpora}
             corpora += [_copied(corpus) for corpus in spoken.values()]
             weights += [self.copies] * len(spoken)
-        return together(corpora, (self.source, self.target), weights)
+        several = together(corpora, (self.source, self.target), weights)
+        return replace(several, directions=tuple(each for each in several.directions if each[0] != each[1]))
 
 
 def _copied(corpus: Corpus) -> Corpus:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Joined:
-    """The pairs of the recipe `of`, and for training as many more, each of two that follow each other nowhere but here (Nguyen et al.,
-    2021, who find partners by chance as good as neighbours)."""
+    """The pairs of the recipe `of`, and for training as many more, each of two, whichever they are (Nguyen et al., 2021, who find partners by
+    chance as good as neighbours)."""
 
     source: str
     target: str

@@ -25,7 +25,7 @@ class Score:
     precisions: tuple[float, ...] = ()
     """Of BLEU, the share of n-grams that are right, for n from 1 to 4, 0 to 100."""
     length: float | None = None
-    """Of BLEU, tokens of the translations over those of the references: below 1 BLEU is less by exp(1 - 1 / length)."""
+    """Of BLEU, tokens of the translations over those of the references: below 1 BLEU is multiplied by exp(1 - 1 / length)."""
 
     def __str__(self) -> str:
         interval = f" [{self.low:.2f}, {self.high:.2f}]" if self.low is not None and self.high is not None else ""

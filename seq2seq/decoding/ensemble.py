@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.stepper import Stepper
+from seq2seq.decoding.stepper import NEVER, Stepper
 
 
 @dataclass
@@ -46,7 +46,7 @@ def log_of_sum(logits: Sequence[Tensor]) -> Tensor:
     total = logits[0].float().softmax(dim=-1)
     for of_one in logits[1:]:
         total += of_one.float().softmax(dim=-1)
-    if total.amin() >= torch.finfo(total.dtype).tiny:
+    rare = total < torch.finfo(total.dtype).tiny  # less probable than such a number can say, or impossible
+    if not any(bool((of_one[rare] > NEVER).any()) for of_one in logits):
         return total.log_()
-    # Something is less probable than such a number can say, or impossible.
     return torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits]).logsumexp(dim=0)

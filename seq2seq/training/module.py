@@ -118,7 +118,7 @@ class TranslationModule(lightning.LightningModule):
         part = self._gradients(update, target_tokens)
         self._processes.sum_gradients(list(self.model.parameters()))
         length = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
-        norm, nll = torch.stack((length.double(), part)).tolist()  # the one place where a step waits for a GPU
+        norm, nll = torch.stack((length.double(), part)).tolist()  # the one place where a step of one process waits for a GPU
         (nll,) = self._processes.sum(nll)
         taken = math.isfinite(norm) and math.isfinite(nll)
         rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)

@@ -215,7 +215,7 @@ class _Run:
 
 def on_cpu(options: TrainerOptions) -> bool:
     """Whether training is to run there."""
-    return options.accelerator == "cpu" or not torch.accelerator.is_available()
+    return options.accelerator == "cpu" or not torch.cuda.is_available()
 
 
 def _trainer(
@@ -231,7 +231,7 @@ def _trainer(
         val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
         precision="bf16-mixed" if options.precision == "bfloat16" and not on_cpu(options) else "32-true",
-        accelerator=options.accelerator,
+        accelerator="cpu" if on_cpu(options) else "gpu",
         devices=1 if on_cpu(options) else [processes.local_rank],
         plugins=LightningEnvironment(),  # whoever started this process
         callbacks=callbacks,

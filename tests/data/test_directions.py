@@ -167,7 +167,8 @@ def test_the_recipe_asks_another_once_for_each_direction(tmp_path: Path) -> None
     assert loaded.splits["train"]["source"][40] == "0 x"
     copies = replace(recipe, copies=0.5).load(("train", "test"))
     train = copies.splits["train"]
-    assert copies.directions == (("en", "de"), ("fr", "en"), ("de", "de"), ("en", "en"))
+    assert copies.directions == (("en", "de"), ("fr", "en"))  # what it is for
+    assert train["direction"][80::40] == ["de-de", "en-en"]
     assert train["weight"][:] == [1.0] * 80 + [0.5] * 80
     assert train["source"][80:] == train["target"][80:] == [target for _, target in pairs] + [source for source, _ in pairs]
     assert len(copies.splits["test"]) == 80

@@ -1,9 +1,11 @@
 """Whole runs of a very small model, in this process."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +14,10 @@ from seq2seq.data.batch import Batch
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
-from seq2seq.training.data import within
+from seq2seq.training.data import Updates, within
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.options import Averaging, Optimizer, Precision, TrainerOptions
+from seq2seq.training.processes import ALONE
 from seq2seq.training.schedule import Constant
 from tests.training.small_run import OPTIONS, Run
 
@@ -234,3 +237,24 @@ def test_subwords_are_drawn_anew_each_epoch_by_seed_and_number(tmp_path: Path, t
     drawn = make(rows, later)
     texts = ["".join(tokenizer.decode_target([row])) for row in drawn.target_output.tolist()]
     assert texts == [tokenizer.decode_target([run.data._train.target[row].tolist()])[0] for row in rows]
+
+
+def test_updates_are_made_ahead_and_come_in_order() -> None:
+    """What goes wrong with one is said when its turn comes; whoever stops early leaves no thread behind."""
+
+    def make(rows: Any, number: int) -> Any:
+        if number == 3:
+            raise DataProblem("damaged")
+        return number
+
+    plan: Any = [np.arange(2)] * 6
+    updates = iter(Updates(make, plan, 1, 1, 6, ALONE))
+    assert [next(updates), next(updates)] == [[1], [2]]
+    with pytest.raises(DataProblem, match="damaged"):
+        next(updates)
+    before = threading.active_count()
+    updates = iter(Updates(make, plan, 2, 2, 3, ALONE))
+    assert next(updates) == [4, 5]
+    updates.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert list(Updates(make, plan, 1, 2, 2, ALONE)) == []
