@@ -41,7 +41,6 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     from seq2seq.data.survey import Finding, pair_findings, survey_splits, tokenizer_findings
     from seq2seq.data.tokenizer import Tokenizer
     from seq2seq.errors import ConfigProblem
-    from seq2seq.training.run import disk_forecast
 
     console = Console(soft_wrap=True, highlight=False)
     if job.offline:
@@ -61,6 +60,8 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
         said = f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"
         findings.append(Finding(said, f"tokenizer.vocab_size={max(sizes)}"))
     findings += tokenizer_findings(corpus, tokenizer, job.model.max_length)
+
+    from seq2seq.training.run import disk_forecast  # which takes seconds
 
     model = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     forecast = disk_forecast(model, job.averaging)

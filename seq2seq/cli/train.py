@@ -105,13 +105,12 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
     from rich.console import Console
 
     from seq2seq.training.processes import joined
-    from seq2seq.training.run import on_cpu
 
     folder = RunFolder(Path(job.run_dir))
     chosen_tokenizer(job.tokenize, job.recipe.target)  # said now if there is no such tokenizer
     options = job.trainer
     another, given = [sys.executable, "-m", "seq2seq.cli.train", COMPOSED], json.dumps(config).encode()
-    with joined(options.devices, on_cpu(options), options.hang_after, another, given) as processes, ExitStack() as held:
+    with joined(options.devices, options.on_cpu, options.hang_after, another, given) as processes, ExitStack() as held:
         console = Console(soft_wrap=True, highlight=False, quiet=not processes.first)
         processes.agreed(lambda: held.enter_context(folder.locked()) and None)
         outcome = processes.agreed(lambda: folder.finished(config, job.resume))
@@ -160,24 +159,24 @@ _FEW = 1000
 
 
 def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "Console", processes: "Processes") -> Outcome:
+    from seq2seq.data.tokens import tokenise
+
     say = _Beginning(console, job.strict)
+    with processes.one_a_machine_first():
+        corpus, tokenizer = _read(job, say)
+        pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
 
     # What is imported here takes seconds; most that could be refused before has been.
     from seq2seq.bundle import Bundle, BundleConfig, Card
-    from seq2seq.data.tokens import tokenise
     from seq2seq.shortlist import learn_shortlist
     from seq2seq.training.data import DrawnPairs, SourceNoise, TranslationData, weights_of
     from seq2seq.training.module import TranslationModule, ValidationText
     from seq2seq.training.products import choose_library, choose_precision, dtype_of
-    from seq2seq.training.run import check_accelerator, check_disk, disk_forecast, fit, machine, new_model, on_cpu
+    from seq2seq.training.run import check_disk, disk_forecast, fit, machine, new_model
     from seq2seq.training.screen import Example, Screen
     from seq2seq.translator import Translator
     from seq2seq.vocabulary import respelled
 
-    check_accelerator(job.trainer.accelerator)
-    with processes.one_a_machine_first():
-        corpus, tokenizer = _read(job, say)
-        pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
     loggers = job.logger.make(folder.path) if processes.first else []
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
@@ -193,7 +192,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     anew = job.resume == "restart"
     precision = job.trainer.precision
     if precision == "auto":
-        precision = processes.agreed(lambda: choose_precision(on_cpu(job.trainer), folder.chosen(_PRECISION, anew)))
+        precision = processes.agreed(lambda: choose_precision(job.trainer.on_cpu, folder.chosen(_PRECISION, anew)))
     batch = processes.agreed(lambda: _batch(job, folder, model, pairs["train"], processes))
     drawn = None
     if job.tokenizer.sampling or job.noise.is_on:
@@ -301,14 +300,13 @@ def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "Token
     """The settings, and where they say auto, what this machine has room for; a run that goes on keeps what it began with."""
     from seq2seq.training.data import within
     from seq2seq.training.memory import measured
-    from seq2seq.training.run import on_cpu
 
     if job.batch.max_tokens != "auto":
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
     passes = 2 if job.optimizer.r_drop else 1
-    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), on_cpu(job.trainer), passes, processes)
+    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), job.trainer.on_cpu, passes, processes)
 
 
 @dataclass(frozen=True)

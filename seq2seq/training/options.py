@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from seq2seq.errors import MachineProblem
 from seq2seq.schema import require
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -92,6 +93,19 @@ class TrainerOptions:
                 "validation_sentences must be at least 1, or null",
             ),
         )
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether training is to run there.
+
+        Raises:
+            MachineProblem: a GPU is asked for where there is none.
+        """
+        import torch
+
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise MachineProblem("trainer.accelerator is gpu, but there is none that torch can use", "trainer.accelerator=auto")
+        return self.accelerator == "cpu" or not torch.cuda.is_available()
 
     def validates(self, step: int) -> bool:
         """Whether there is a validation after so many steps: the last is validated, too."""

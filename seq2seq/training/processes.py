@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
@@ -247,6 +246,8 @@ def _place(environment: Mapping[str, str]) -> Processes | None:
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return Processes(*numbers("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
         os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(environment["SLURM_STEP_NODELIST"]))
         os.environ.setdefault("MASTER_PORT", str(10_000 + int(environment["SLURM_JOB_ID"]) % 20_000))
         a_machine = re.match(r"\d+", environment["SLURM_STEP_TASKS_PER_NODE"])

@@ -66,12 +66,6 @@ def check_disk(folder: Path, forecast: int) -> None:
         )
 
 
-def check_accelerator(name: str) -> None:
-    """Raises MachineProblem if a GPU is asked for where there is none."""
-    if name == "gpu" and not torch.cuda.is_available():
-        raise MachineProblem("trainer.accelerator is gpu, but there is none that torch can use", "trainer.accelerator=auto")
-
-
 GOING_BACK = 2
 """How often a run that diverges may go back to a good state, each time with half the learning rate."""
 
@@ -98,7 +92,7 @@ def fit(
         DivergedProblem: going back with a smaller learning rate did not help.
         Stopped: the process was asked to stop; the state is saved.
     """
-    module.prepare(options.precision, on_cpu(options))
+    module.prepare(options.precision, options.on_cpu)
 
     def write_bundle(result: Validation) -> None:
         processes.agreed(lambda: bundle.save(folder.bundle, card(result)))
@@ -213,11 +207,6 @@ class _Run:
         }
 
 
-def on_cpu(options: TrainerOptions) -> bool:
-    """Whether training is to run there."""
-    return options.accelerator == "cpu" or not torch.cuda.is_available()
-
-
 def _trainer(
     options: TrainerOptions, callbacks: list[lightning.Callback], loggers: list[Any], processes: Processes
 ) -> lightning.Trainer:
@@ -230,9 +219,9 @@ def _trainer(
         max_epochs=1,
         val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
-        precision="bf16-mixed" if options.precision == "bfloat16" and not on_cpu(options) else "32-true",
-        accelerator="cpu" if on_cpu(options) else "gpu",
-        devices=1 if on_cpu(options) else [processes.local_rank],
+        precision="bf16-mixed" if options.precision == "bfloat16" and not options.on_cpu else "32-true",
+        accelerator="cpu" if options.on_cpu else "gpu",
+        devices=1 if options.on_cpu else [processes.local_rank],
         plugins=LightningEnvironment(),  # whoever started this process
         callbacks=callbacks,
         logger=loggers,
