@@ -1,18 +1,15 @@
 """Pairs of another recipe end to end with others of it, so that a model learns more lengths, places and contexts than the text has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seq2seq.data.directions import loaded, together
-from seq2seq.data.recipe import Corpus, Pair, make_corpus, pairs_of
+from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
 from seq2seq.data.text import has_spaces
 from seq2seq.schema import require
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -40,29 +37,24 @@ class Joined:
         real = loaded(self.of, (self.source, self.target), splits)
         if "train" not in splits:
             return real
-        train = real.splits["train"]
-        distances = [1 + Random(f"{self.seed} {i}").randrange(max(1, len(train) - 1)) for i in range(self.times)]
-        made = [self._made(real, train, distance) for distance in distances]
+        count = len(real.splits["train"])
+        distances = [1 + Random(f"{self.seed} {i}").randrange(max(1, count - 1)) for i in range(self.times)]
+        made = [self._made(real, distance) for distance in distances]
         return together([real, *made], (self.source, self.target), [1.0] + [self.weight] * self.times)
 
-    def _made(self, real: Corpus, train: "Dataset", distance: int) -> Corpus:
+    def _made(self, real: Corpus, distance: int) -> Corpus:
         """Each pair with the one so many places after it; the text is read in order, as a large one must be."""
-        languages, origin = (self.source, self.target), f"{real.provenance.origin}, joined two by two"
-        between = [" " if has_spaces(language) else "" for language in languages]
-        partners = chain(_from(train, distance), _from(train, 0))
-
-        def pairs() -> Iterator[Pair]:
-            for pair, partner in zip(pairs_of(train), partners, strict=False):
-                source, target = (side.join(texts) for side, texts in zip(between, zip(pair, partner, strict=True), strict=True))
-                yield source, target
-
+        train, languages = real.splits["train"], (self.source, self.target)
+        in_source, in_target = (" " if has_spaces(language) else "" for language in languages)
+        partners = chain(pairs_of(train.select(range(distance, len(train)))), pairs_of(train))
+        pairs = (
+            (source + in_source + next_source, target + in_target + next_target)
+            for (source, target), (next_source, next_target) in zip(pairs_of(train), partners, strict=False)
+        )
+        origin = f"{real.provenance.origin}, joined two by two"
         settings = {"train": f"{real.key('train')} joined at {distance}, weight {self.weight}"}
         weights = None
         if "weight" in train.column_names:  # what comes seldom does not come more often for having a partner
             own = train["weight"][:]
             weights = [self.weight * min(both) for both in zip(own, own[distance:] + own[:distance], strict=True)]
-        return make_corpus(languages, {"train": pairs()}, origin, real.provenance.licence, weights=weights, settings=settings)
-
-
-def _from(data: "Dataset", row: int) -> Iterator[Pair]:
-    return pairs_of(data.select(range(row, len(data))))
+        return make_corpus(languages, {"train": pairs}, origin, real.provenance.licence, weights=weights, settings=settings)

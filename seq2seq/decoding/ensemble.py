@@ -47,6 +47,6 @@ def log_of_sum(logits: Sequence[Tensor]) -> Tensor:
     for of_one in logits[1:]:
         total += of_one.float().softmax(dim=-1)
     rare = total < torch.finfo(total.dtype).tiny  # less probable than such a number can say, or impossible
-    if not any(bool((of_one[rare] > NEVER).any()) for of_one in logits):
-        return total.log_()
-    return torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits]).logsumexp(dim=0)
+    if rare.any() and any((of_one[rare] > NEVER).any() for of_one in logits):
+        return torch.stack([of_one.float().log_softmax(dim=-1) for of_one in logits]).logsumexp(dim=0)
+    return total.log_()

@@ -133,7 +133,7 @@ def rows_packed(model: Transformer, precision: Precision, rows: int = _TYPICAL_R
     return lambda chosen: maker(weight.index_select(0, chosen), None, False)
 
 
-def cast(model: nn.Module) -> None:
+def to_bfloat16(model: nn.Module) -> None:
     """Weights to bfloat16, and not tables of positions, whose angles would be off by a degree."""
     for parameter in model.parameters():
         parameter.data = parameter.data.bfloat16()
@@ -156,7 +156,7 @@ def prepared(model: Transformer, precision: Precision = "float32", rows: int = _
         return Packed(maker(weight, bias, relu))
 
     if not on_cpu and precision == "bfloat16":
-        cast(model)
+        to_bfloat16(model)
     with torch.inference_mode():
         for module in model.modules():
             if isinstance(module, MultiHeadAttention | FeedForward):

@@ -15,7 +15,7 @@ from seq2seq.decoding.stepper import Hypothesis, Search
 from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native, best_precision
-from seq2seq.inference.products import cast
+from seq2seq.inference.products import to_bfloat16
 from seq2seq.inference.workers import Workers
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
@@ -110,7 +110,7 @@ def test_weights_in_bfloat16_know_as_exactly_where_tokens_stand(positions: str) 
     embedding = Transformer(small_config(positions=positions)).eval().source_embedding
     places = torch.arange(5)
     _, rotation = embedding(ids(2, 5), places)
-    cast(embedding)
+    to_bfloat16(embedding)
     x, after = embedding(ids(2, 5), places)
     assert x.dtype == torch.bfloat16
     assert rotation is None or torch.equal(after.turns, rotation.turns)
