@@ -208,6 +208,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         weights_of(train),
         drawn,
         processes,
+        job.trainer.sharded,
     )
     source_padding, target_padding = data.plan.padding_share()
     say.line(
@@ -225,6 +226,11 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     say.line(
         "model",
         f"{model_config.layers}+{model_config.decoder.layers} layers, {sum(p.numel() for p in model.parameters()):,} parameters, products in {precision}",
+        *(
+            ["trainer.sharded=true, but one process has no one to share with"]
+            if job.trainer.sharded and processes.count == 1
+            else ()
+        ),
     )
     needed = disk_forecast(model_config, job.averaging)
     processes.agreed(lambda: check_disk(folder.path, needed))
@@ -305,8 +311,9 @@ def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "Token
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
-    passes = 2 if job.optimizer.r_drop else 1
-    return measured(job.batch, model, pairs, within(pairs, model.config.max_length), job.trainer.on_cpu, passes, processes)
+    passes, options = 2 if job.optimizer.r_drop else 1, job.trainer
+    fitting = within(pairs, model.config.max_length)
+    return measured(job.batch, model, pairs, fitting, options.on_cpu, passes, processes, options.sharded)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ class Batch:
         middle = (len(self) + 1) // 2
         return [self._part(rows) for rows in (slice(0, middle), slice(middle, None)) if len(self.source[rows])]
 
+    def silent(self) -> "Batch":
+        """The same sources with nothing to learn from them, so that a process without pairs keeps step with others."""
+        nothing = torch.full_like(self.target_output, PAD)
+        return replace(self, target_output=nothing, source_tokens=0, target_tokens=0)
+
     def _part(self, rows: slice) -> "Batch":
         source, target_input, output = self.source[rows], self.target_input[rows], self.target_output[rows]
         tokens = [int((side != PAD).sum()) for side in (source, output)]

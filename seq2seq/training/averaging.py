@@ -12,6 +12,7 @@ from seq2seq.atomic import replacing_file
 from seq2seq.bundle import own_tensors, write_tensors
 from seq2seq.training.module import TranslationModule, parameter_tensors
 from seq2seq.training.options import Averaging
+from seq2seq.training.sharding import like
 
 
 class MovingAverage(lightning.Callback):
@@ -31,7 +32,7 @@ class MovingAverage(lightning.Callback):
         weights = list(parameter_tensors(module))
         if not self._average:
             self._average = [weight.clone() for weight in weights]
-        self._average = [average.to(weight.device) for average, weight in zip(self._average, weights, strict=True)]
+        self._average = [like(average, weight) for average, weight in zip(self._average, weights, strict=True)]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         decay = min(self._decay, (1 + pl_module.step) / (10 + pl_module.step))
@@ -62,7 +63,7 @@ LISTS = 4
 
 
 class Snapshots(lightning.Callback):
-    """Keeps the weights of the last or best few validations on disk, for `mean_of`."""
+    """Keeps the weights of the last or best few validations on disk, for their `mean`."""
 
     def __init__(self, options: Averaging, folder: Path) -> None:
         self._options, self._folder = options, folder
@@ -77,7 +78,7 @@ class Snapshots(lightning.Callback):
         if self.closed:
             return
         with replacing_file(self._path(result.step)) as temporary:
-            write_tensors(temporary, own_tensors(pl_module.model))
+            write_tensors(temporary, own_tensors(pl_module.whole))
         self.kept.append((result.bleu, result.step))
         if len(self.kept) > self._options.count:
             self.kept.remove(self.kept[0] if self._options.kind == "last" else min(self.kept))
@@ -89,15 +90,14 @@ class Snapshots(lightning.Callback):
     def _path(self, step: int) -> Path:
         return self._folder / f"weights-{step}.safetensors"
 
-    def mean_into(self, module: TranslationModule) -> None:
-        """Put the mean of the kept weights into the model."""
+    def mean(self) -> dict[str, Tensor]:
+        """Of the kept weights. Nothing more is kept from now on."""
         self.closed = True
         sums: dict[str, Tensor] = {}
         for _, step in self.kept:
             for name, tensor in safetensors.torch.load_file(self._path(step)).items():
                 sums[name] = sums[name] + tensor if name in sums else tensor
-        for name, parameter in module.model.named_parameters():
-            parameter.data.copy_(sums[name] / len(self.kept))
+        return {name: total / len(self.kept) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept, "lists": self._lists}

@@ -79,13 +79,20 @@ class SaveState(lightning.Callback):
 
     def __init__(
         self,
-        save: Callable[[], None],
+        state: Callable[[], Any],
+        save: Callable[[Any], None],
         options: TrainerOptions,
         say: Callable[[str], None],
         needed: int,
         processes: Processes = ALONE,
     ) -> None:
-        self._save, self._options, self._say, self._needed = save, options, say, needed
+        """
+        Args:
+            state: what to save, to be asked for in all processes.
+            save: to be called in the first.
+        """
+        self._state, self._save = state, save
+        self._options, self._say, self._needed = options, say, needed
         self._processes = processes
         self._failures = 0
 
@@ -97,8 +104,9 @@ class SaveState(lightning.Callback):
         step = pl_module.step
         asked, failed = self._processes.sum(stopping.requested() is not None, self._failures > 0)
         due = self._options.saves(step) or asked or failed
+        state = self._state() if due else None
         if self._processes.first and due:
-            saved = self._try_to_save(step)
+            saved = self._try_to_save(step, state)
         if due or step % self._options.log_every == 0:  # the first may have written, and a logger taken its time
             self._processes.wait()
         if asked:
@@ -107,9 +115,9 @@ class SaveState(lightning.Callback):
             done = f"saved at step {pl_module.step:,}" if saved else "not saved"
             raise Stopped(stopping.requested() or signal.SIGTERM, f"stopped, {done}; the same command goes on")
 
-    def _try_to_save(self, step: int) -> bool:
+    def _try_to_save(self, step: int, state: Any) -> bool:
         try:
-            self._save()
+            self._save(state)
         except OSError as error:
             self._failures += 1
             problem = machine_problem(error)

@@ -111,6 +111,8 @@ class Updates:
     start: int
     stop: int
     processes: Processes
+    as_many: bool = False
+    """Every process gets as many batches as any other; one for which a batch has no pair gets one without tokens to learn."""
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -127,6 +129,8 @@ class Updates:
     def _update(self, step: int) -> list[Batch]:
         numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
         shares = [(self.processes.share(self.plan[number]), number) for number in numbers]
+        if self.as_many:
+            return [self.make(rows, n) if len(rows) else self.make(self.plan[n][:1], n).silent() for rows, n in shares]
         return [self.make(rows, number) for rows, number in shares if len(rows)]
 
 
@@ -166,6 +170,7 @@ class TranslationData(lightning.LightningDataModule):
         weights: npt.NDArray[np.float32] | None = None,
         drawn: DrawnPairs | None = None,
         processes: Processes = ALONE,
+        sharded: bool = False,
     ) -> None:
         """
         Args:
@@ -183,7 +188,7 @@ class TranslationData(lightning.LightningDataModule):
         self._validation_rows = fitting
         self.left_out = {"train": len(train) - len(self._fitting), "validation": len(validation) - len(fitting)}
         self._accumulate, self._max_steps, self._processes = config.accumulate, max_steps, processes
-        self.start = 0
+        self.start, self._sharded = 0, sharded
 
     @staticmethod
     def _plan(
@@ -200,7 +205,7 @@ class TranslationData(lightning.LightningDataModule):
         def make(rows: Indices, number: int) -> Batch:
             return self._make(self._fitting[rows], number)
 
-        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps, self._processes)
+        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps, self._processes, self._sharded)
 
     def val_dataloader(self) -> Any:
         return OneRound(self._validation, self._validation_rows, self._validation_plan, self._processes)

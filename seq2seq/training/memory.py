@@ -53,6 +53,7 @@ def measured(
     on_cpu: bool = True,
     passes: int = 1,
     processes: Processes = ALONE,
+    sharded: bool = False,
 ) -> BatchConfig:
     """`fitted` to this machine and others like it, as a trial of some of the longest pairs shows.
 
@@ -60,6 +61,7 @@ def measured(
         fitting: the pairs that the model can hold.
         passes: how often each pair is read at the same time.
         processes: share each batch; those of a machine without GPUs share its memory, too.
+        sharded: and have pieces of the model.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)[fitting]
@@ -82,7 +84,7 @@ def measured(
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
     del loss
     owners = processes.machines if on_cpu else processes.count
-    models = processes.local_count if on_cpu else 1
+    models = (processes.local_count if on_cpu else 1) / (processes.count if sharded else 1)
     free = _PART * (free_memory(on_cpu) - models * _A_WEIGHT * parameters)
     return fitted(config, passes * sum(kept.values()) / tokens, owners * free)
 

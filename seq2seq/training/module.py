@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +12,6 @@ import lightning
 import torch
 from torch import Tensor
 
-from seq2seq.bundle import own_tensors
 from seq2seq.data.batch import Batch
 from seq2seq.errors import MachineProblem, is_out_of_memory
 from seq2seq.evaluation import evaluate
@@ -19,10 +20,11 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
 from seq2seq.training.muon import Muon
-from seq2seq.training.options import Optimizer, Precision
+from seq2seq.training.options import Optimizer, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.products import dtype_of, quicken
 from seq2seq.training.schedule import Schedule
+from seq2seq.training.sharding import full, like, shard
 from seq2seq.translator import Translator
 
 
@@ -96,29 +98,48 @@ class TranslationModule(lightning.LightningModule):
         self._optimizer, self._schedule, self._max_steps, self._seed = optimizer, schedule, max_steps, seed
         self._texts, self._processes = texts, processes
         self._nll, self._tokens = 0.0, 0
-        self._products, self._on_cpu = torch.float32, False
+        self._products, self._joined = torch.float32, False
+        self._apart: list[Transformer] = []  # where torch does not take it for a part of this module
         self._adam: torch.optim.Optimizer | None = None
         self._moments: list[dict[str, Tensor]] = []
         self.step = self.validated = 0
         self.rate_scale = 1.0
         self.skipped: list[int] = []
 
-    def prepare(self, precision: Precision, on_cpu: bool) -> None:
-        """To be called once, before training: how products are to be made. What speeds up training on a CPU is put into the model; on a
-        GPU Lightning casts."""
-        self._products, self._on_cpu = dtype_of(precision), on_cpu
-        if on_cpu:
+    def prepare(self, options: TrainerOptions) -> None:
+        """To be called once, before training: what speeds it up is put into the model, or the model is compiled; and cut into pieces, if it is to
+        be."""
+        self._products, self._joined = dtype_of(options.precision), options.by_kernels
+        if options.on_cpu:
             keep_memory()
+        if options.sharded and self._processes.count > 1:
+            self._apart = [self.model.eval()]
+            self.model = deepcopy(self.model).train()
+        if options.by_kernels:
             quicken(self.model, self._products)
+        if options.compiles:
+            for layer in (*self.model.encoder.layers, *self.model.decoder.layers):
+                layer.compile(dynamic=True)
+        if self._apart:
+            shard(self.model, self._processes, options.on_cpu)
+
+    @property
+    def whole(self) -> Transformer:
+        """The model that is validated and kept: that which is trained, or where processes have pieces of it one put together of them for each
+        validation."""
+        return self._apart[0] if self._apart else self.model
 
     def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
         tokens = [sum(batch.source_tokens for batch in update), sum(batch.target_tokens for batch in update)]
         source_tokens, target_tokens = self._processes.sum(*tokens)
         part = self._gradients(update, target_tokens)
-        self._processes.sum_gradients(list(self.model.parameters()))
+        if not self._apart:
+            self._processes.sum_gradients(list(self.model.parameters()))
         length = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
-        norm, nll = torch.stack((length.double(), part)).tolist()  # the one place where a step of one process waits for a GPU
+        norm, nll = torch.stack(
+            (full(length).double(), part)
+        ).tolist()  # the one place where a step of one process waits for a GPU
         (nll,) = self._processes.sum(nll)
         taken = math.isfinite(norm) and math.isfinite(nll)
         rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
@@ -138,21 +159,27 @@ class TranslationModule(lightning.LightningModule):
         same; returns the summed negative log-likelihood. Where memory is short the batches are halved: other operations, the same gradient.
 
         Raises:
-            MachineProblem: memory does not suffice for one pair.
+            MachineProblem: memory does not suffice for one pair, or where the model is in pieces, for the batches as they are.
         """
         loss = part = None
         while True:
             torch.manual_seed((self._processes.rank << 48) + self._seed * 1_000_003 + self.step)
             try:
                 nll = torch.zeros((), dtype=torch.float64, device=self.device)
-                for batch in batches:
-                    loss, part = self._losses(batch)
-                    self.manual_backward(loss / tokens)
-                    nll += part
+                with self._processes.others_there() if self._apart else nullcontext():
+                    for batch in batches:
+                        loss, part = self._losses(batch)
+                        self.manual_backward(loss / tokens)
+                        nll += part
                 return nll
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if self._apart:
+                    raise MachineProblem(
+                        f"memory does not suffice at step {self.step + 1}, and of a model in pieces all must halve a batch or none",
+                        "a smaller batch.max_tokens with more batch.accumulate, or more processes",
+                    ) from None
                 if all(len(batch) == 1 for batch in batches):
                     raise MachineProblem(
                         f"memory does not suffice for one pair of sentences at step {self.step + 1}",
@@ -179,11 +206,10 @@ class TranslationModule(lightning.LightningModule):
         targets = outputs[real]
         if r_drop:
             real, ids = torch.cat((real, real + len(outputs))), (batch.source.repeat(2, 1), batch.target_input.repeat(2, 1))
-        features = (
-            self.model.joined_features(*ids) if self._on_cpu else self.model.features(*ids).flatten(0, 1).index_select(0, real)
-        )
+        model = self.model if self.training else self.whole
+        features = model.joined_features(*ids) if self._joined else model.features(*ids).flatten(0, 1).index_select(0, real)
         smoothing = self._optimizer.label_smoothing
-        return projected_cross_entropy(features, self.model.output.weight, targets, smoothing, r_drop, self._products)
+        return projected_cross_entropy(features, model.output.weight, targets, smoothing, r_drop, self._products)
 
     def configure_optimizers(self) -> Any:
         options = self._optimizer
@@ -199,14 +225,19 @@ class TranslationModule(lightning.LightningModule):
         kind = kinds.get(options.kind) or partial(Muon, dtype=self._products)
         self._adam = kind(groups, lr=0.0, betas=options.betas, eps=options.epsilon, fused=True)
         if self._moments:
-            self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(self._moments))})
+            weights = [weight for group in groups for weight in group["params"]]  # type: ignore[attr-defined]
+            moments = [
+                {name: like(moment, weight) if moment.shape == weight.shape else moment for name, moment in of_one.items()}
+                for of_one, weight in zip(self._moments, weights, strict=True)
+            ]
+            self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(moments))})
         return self._adam
 
     def state(self) -> dict[str, Any]:
         """Weights, moments of the optimizer and counts: what `restore` goes on from."""
         moments = self._adam.state_dict()["state"] if self._adam else dict(enumerate(self._moments))
         return {
-            "weights": own_tensors(self.model),
+            "weights": {name: weight.detach() for name, weight in self.model.named_parameters()},
             "moments": [moments[i] for i in sorted(moments)],
             "step": self.step,
             "validated": self.validated,
@@ -216,13 +247,21 @@ class TranslationModule(lightning.LightningModule):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """To be called before training; the optimizer that is then made begins where the old one stood."""
-        for name, parameter in self.model.named_parameters():
-            parameter.data.copy_(state["weights"][name])
+        self.take(state["weights"])
         self._adam, self._moments = None, list(state["moments"])
         self.step, self.validated = int(state["step"]), int(state["validated"])
         self.rate_scale, self.skipped = float(state["rate_scale"]), [int(step) for step in state["skipped"]]
 
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """In the place of the model's own."""
+        for name, weight in self.model.named_parameters():
+            weight.data.copy_(like(weights[name], weight.data))
+
     def on_validation_epoch_start(self) -> None:
+        if self._apart:
+            self.whole.to(self.device)
+            for weight, in_pieces in zip(self.whole.parameters(), self.model.parameters(), strict=True):
+                weight.data.copy_(full(in_pieces.detach()))
         self._nll, self._tokens = 0.0, 0
 
     def validation_step(self, batches: Sequence[Batch], batch_idx: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seq2seq.training.sharding import full, like
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of x -> a x + b x³ + c x⁵, which sends a singular value of nearly any size to between 0.7 and 1.2 in five rounds."""
 _ROUNDS = 5
@@ -57,10 +59,10 @@ class Muon(torch.optim.Adam):
         gradients = [parameter.grad for parameter in alike if parameter.grad is not None]
         momenta = [self.state[parameter]["momentum"] for parameter in alike]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self._momentum))
+        ahead = torch.stack([full(matrix) for matrix in torch._foreach_lerp(gradients, momenta, self._momentum)])
         moves = orthogonalised(ahead, self._dtype).mul_(-rate * _RMS * math.sqrt(max(alike[0].shape)))
         if weight_decay:
             torch._foreach_mul_(alike, 1 - rate * weight_decay)
-        torch._foreach_add_(alike, list(moves))
+        torch._foreach_add_(alike, [like(move, parameter) for move, parameter in zip(moves, alike, strict=True)])
         for parameter in alike:
             parameter.grad = None

@@ -7,6 +7,8 @@ from seq2seq.errors import MachineProblem
 from seq2seq.schema import require
 
 Precision = Literal["auto", "float32", "bfloat16"]
+COMPILED_FROM = 5000
+"""Steps of a training that may begin a minute later."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class TrainerOptions:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     """Processes, each with a GPU of its own if there are any, that share every update; where torchrun or srun starts them, they say how many."""
+    sharded: bool = False
+    """Each process keeps a piece of weights, gradients, moments and averages only (FSDP), for models that one GPU has no room for."""
+    compile: bool | Literal["auto"] = "auto"
+    """Let torch compile the layers, which takes a minute or so at the start. auto: on a GPU, for `COMPILED_FROM` steps or more."""
     hang_after: float = 60.0
     """Seconds for which a process in training may let the others wait before all end."""
     log_every: int = 50
@@ -106,6 +112,16 @@ class TrainerOptions:
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise MachineProblem("trainer.accelerator is gpu, but there is none that torch can use", "trainer.accelerator=auto")
         return self.accelerator == "cpu" or not torch.cuda.is_available()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the layers are compiled."""
+        return not self.on_cpu and self.max_steps >= COMPILED_FROM if self.compile == "auto" else self.compile
+
+    @property
+    def by_kernels(self) -> bool:
+        """Whether sentences lie end to end and our own kernels work on them, which is for whole models on a CPU."""
+        return self.on_cpu and not self.sharded and not self.compiles
 
     def validates(self, step: int) -> bool:
         """Whether there is a validation after so many steps: the last is validated, too."""

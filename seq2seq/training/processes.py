@@ -79,7 +79,7 @@ class Processes:
             parameter.grad = gradient.view_as(parameter)
 
     def _summed(self, tensor: Tensor) -> Tensor:
-        with self._others_there():
+        with self.others_there():
             dist.all_reduce(tensor, group=self.training)
         return tensor
 
@@ -96,16 +96,9 @@ class Processes:
         with self._before_others(self.first):
             held = [make() if self.first else None]
         if self.count > 1:
-            with self._others_there():
+            with self.others_there():
                 dist.broadcast_object_list(held)
         return held[0]  # type: ignore[return-value]
-
-    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Every process gets the values of the first one's."""
-        if self.count > 1:
-            with self._others_there():
-                for tensor in tensors:
-                    dist.broadcast(tensor, 0)
 
     def one_a_machine_first(self) -> AbstractContextManager[None]:
         """What one process of each machine makes in here and leaves in the cache, the others find when they come in."""
@@ -134,12 +127,17 @@ class Processes:
         """What every process brings here."""
         held: list[Any] = [mine] * self.count
         if self.count > 1:
-            with self._others_there():
+            with self.others_there():
                 dist.all_gather_object(held, mine)
         return held
 
     @contextmanager
-    def _others_there(self) -> Iterator[None]:
+    def others_there(self) -> Iterator[None]:
+        """Where processes work together: that another one is gone is told as what it is.
+
+        Raises:
+            MachineProblem: another process died, or did not come in time.
+        """
         try:
             yield
         except RuntimeError as error:

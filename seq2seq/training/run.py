@@ -20,10 +20,11 @@ from seq2seq.training.averaging import LISTS, MovingAverage, Snapshots
 from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateWhenDue
 from seq2seq.training.data import TranslationData
 from seq2seq.training.folder import MACHINE, Outcome, RunFolder
-from seq2seq.training.module import Diverging, TranslationModule, Validation, parameter_tensors
+from seq2seq.training.module import Diverging, TranslationModule, Validation
 from seq2seq.training.options import Averaging, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.screen import Screen
+from seq2seq.training.sharding import whole
 from seq2seq.training.state import KEPT, States
 
 
@@ -92,7 +93,7 @@ def fit(
         DivergedProblem: going back with a smaller learning rate did not help.
         Stopped: the process was asked to stop; the state is saved.
     """
-    module.prepare(options.precision, options.on_cpu)
+    module.prepare(options)
 
     def write_bundle(result: Validation) -> None:
         processes.agreed(lambda: bundle.save(folder.bundle, card(result)))
@@ -138,7 +139,9 @@ class _Run:
         # The order matters at the end of a validation: show and keep what was validated, only then put the raw weights back.
         self.keepers = [c for c in (*of_the_first, self.best, average) if c is not None]
         state = self.processes.agreed(self._newest)
-        if state is not None:
+        if state is None:
+            self._save()  # where the run begins
+        else:
             self.module.restore(state["module"])
             for keeper in self.keepers:
                 if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
@@ -148,29 +151,25 @@ class _Run:
         self.module.train()  # a validation that found a divergence has left it otherwise
 
     def _newest(self) -> Any:
-        """The newest state; where there is none, the beginning is saved."""
         state = self.states.newest()
         for damaged in self.states.damaged:
             self.screen.say(f"going on from an earlier state: {damaged}")
-        if state is None:
-            self.states.save(0, self._state())
         return state
 
     def go_on(self) -> Outcome:
         module, data, options = self.module, self.data, self.options
         data.start = module.step
         needed = disk_forecast(module.model.config, self.averaging)
-        save = SaveState(self._save, options, self.screen.say, needed, self.processes)
+        save = SaveState(self._state, self._keep, options, self.screen.say, needed, self.processes)
         trainer = _trainer(options, [ValidateWhenDue(options), *self.keepers, save], self.loggers, self.processes)
         if options.validates(module.step) and module.validated < module.step:
             trainer.validate(module, data, verbose=False)  # what the process that made the state did not come to
         if not self.best.exhausted:
             trainer.fit(module, data)
         if module.validated == module.step:
-            self.processes.agreed(self._save)  # should the run be asked for more steps later
+            self._save()  # should the run be asked for more steps later
         if snapshots := self.snapshots:
-            self.processes.agreed(lambda: snapshots.mean_into(module))
-            self.processes.copy_from_first(list(parameter_tensors(module)))
+            module.take(self.processes.agreed(snapshots.mean))
             trainer.validate(module, data, verbose=False)
         self.processes.agreed(self.metrics.flush)
         assert self.best.best is not None, "a run ends with a validation"
@@ -198,13 +197,19 @@ class _Run:
         )
 
     def _save(self) -> None:
-        self.states.save(self.module.step, self._state())
+        state = self._state()
+        self.processes.agreed(lambda: self._keep(state))
 
-    def _state(self) -> dict[str, Any]:
-        return {
+    def _keep(self, state: Any) -> None:
+        self.states.save(self.module.step, state)
+
+    def _state(self) -> Any:
+        """Of the run; to be asked for by all processes, and whole in the first one."""
+        state = {
             "module": self.module.state(),
             "callbacks": {type(keeper).__name__: keeper.state_dict() for keeper in self.keepers},
         }
+        return whole(state, self.processes.first)
 
 
 def _trainer(
@@ -214,12 +219,14 @@ def _trainer(
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", message=".*(num_workers|[dD]ata[lL]oader|log_every_n_steps|isinstance.treespec).*")
+    warnings.filterwarnings(
+        "ignore", message=".*(num_workers|[dD]ata[lL]oader|log_every_n_steps|isinstance.treespec|complex operators).*"
+    )
     return lightning.Trainer(
         max_epochs=1,
         val_check_interval=options.validate_every,
         check_val_every_n_epoch=None,
-        precision="bf16-mixed" if options.precision == "bfloat16" and not options.on_cpu else "32-true",
+        precision="bf16-mixed" if options.precision == "bfloat16" and not options.by_kernels else "32-true",
         accelerator="cpu" if options.on_cpu else "gpu",
         devices=1 if options.on_cpu else [processes.local_rank],
         plugins=LightningEnvironment(),  # whoever started this process

@@ -30,8 +30,9 @@ def result(folder: Path) -> dict[str, float]:
     return found
 
 
-def test_devices_are_processes_of_this_machine(tmp_path: Path, corpus: list[str]) -> None:
-    command = [BIN / "seq2seq-train", *MINE, *corpus, "trainer.devices=2"]
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_devices_are_processes_of_this_machine(tmp_path: Path, corpus: list[str], sharded: str) -> None:
+    command = [BIN / "seq2seq-train", *MINE, *corpus, "trainer.devices=2", f"trainer.sharded={sharded}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("To go on:") == 1

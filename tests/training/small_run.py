@@ -46,6 +46,7 @@ class Run:
         weights: Any = None,
         optimizer: Optimizer = OPTIMIZER,
         dropout: float = 0.1,
+        positions: str = "sinusoidal",
         processes: Processes = ALONE,
     ) -> None:
         pairs = counting_pairs(300)
@@ -60,6 +61,7 @@ class Run:
             source_vocab_size=tokenizer.source_vocab_size,
             target_vocab_size=tokenizer.target_vocab_size,
             dropout=dropout,
+            positions=positions,
             norm_order="pre",
             d_model=32,
             heads=2,  # wide enough for the kernel of attention
@@ -95,6 +97,7 @@ class Run:
             weights=weights,
             drawn=drawn,
             processes=processes,
+            sharded=options.sharded,
         )
         self._go: Callable[[], Outcome] = lambda: fit(
             self.module,

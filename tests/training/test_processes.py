@@ -56,14 +56,18 @@ def state(folder: Path, step: int = OPTIONS.max_steps) -> dict[str, torch.Tensor
     return safetensors.torch.load_file(folder / "states" / f"step-{step:08d}" / "tensors.safetensors")
 
 
-def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    """The same updates, averages, losses and translations, whatever is on; only dropout draws otherwise, so it is off."""
+@pytest.mark.parametrize("averaging", [EMA, Averaging("best", count=2)])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer, sharded: bool, averaging: Averaging) -> None:
+    """The same updates, averages, losses and translations, whatever is on, each with the model or a piece of it; only dropout draws otherwise,
+    so it is off."""
     settings = {"accumulate": 2, "sampling": 0.2, "optimizer": Optimizer("muon", r_drop=1.0), "dropout": 0.0}
-    one = Run(tmp_path / "one", tokenizer, OPTIONS, EMA, **settings)  # type: ignore[arg-type]
+    one = Run(tmp_path / "one", tokenizer, OPTIONS, averaging, **settings)  # type: ignore[arg-type]
     one.go()
+    options = replace(OPTIONS, sharded=sharded)
 
     def train(processes: Processes) -> None:
-        Run(tmp_path / "two", tokenizer, OPTIONS, EMA, processes=processes, **settings).go()  # type: ignore[arg-type]
+        Run(tmp_path / "two", tokenizer, options, averaging, processes=processes, **settings).go()  # type: ignore[arg-type]
 
     assert two(train)[0] == [0, 0]
     alone, together = state(tmp_path / "one"), state(tmp_path / "two")
@@ -72,17 +76,19 @@ def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer) -> None:
         # A key's bias moves all scores of a query alike, so its gradient is rounding and nothing else, which Adam makes large.
         if name.startswith("module/") and not name.endswith("key.bias"):
             torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=0)
-    rows = Run(tmp_path / "two", tokenizer, OPTIONS, EMA).rows()
+    rows = Run(tmp_path / "two", tokenizer, OPTIONS, averaging).rows()
     for ours, theirs in zip(rows, one.rows(), strict=True):
         assert ours.keys() == theirs.keys()
         numbers = [[float(value or 0) for value in row.values()] for row in (ours, theirs)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("averaging", [EMA, Averaging("last", count=2)])
-def test_two_processes_killed_go_on_bit_for_bit(tmp_path: Path, tokenizer: Tokenizer, averaging: Averaging) -> None:
+@pytest.mark.parametrize(("averaging", "sharded"), [(EMA, False), (Averaging("last", count=2), False), (EMA, True)])
+def test_two_processes_killed_go_on_bit_for_bit(
+    tmp_path: Path, tokenizer: Tokenizer, averaging: Averaging, sharded: bool
+) -> None:
     """One of them is killed; the other ends by itself, and the same command does the rest."""
-    options, optimizer = replace(OPTIONS, precision="bfloat16"), Optimizer("muon", r_drop=1.0)
+    options, optimizer = replace(OPTIONS, precision="bfloat16", sharded=sharded), Optimizer("muon", r_drop=1.0)
 
     def train(name: str, die_at: int = 0) -> Callable[[Processes], None]:
         def work(processes: Processes) -> None:

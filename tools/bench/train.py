@@ -131,7 +131,7 @@ def ours(precision: str) -> "System":
         nothing: Any = None
         constant = Constant(rate)
         module = TranslationModule(new_model(config, 1), optimizer, constant, options.max_steps, nothing, 1)
-        module.prepare(options.precision, on_cpu=True)
+        module.prepare(options)
 
         def loss() -> float:
             module.eval()
