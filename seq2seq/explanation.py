@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seq2seq.data.text import SPACE_MARK, begins_word
+from seq2seq.data.text import SPACE_MARK, beginnings, words_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.inference.forced import force, mean_attention
 from seq2seq.model.transformer import Transformer
@@ -69,37 +69,29 @@ def explain(
     complete = [[*target, EOS] for target in targets]
     by_model = [force(model, sources, complete, attention=True) for model in models]
     pieces = tokenizer.source_pieces(), tokenizer.target_pieces()
+    begins = [beginnings(names, spaced) for names, spaced in zip(pieces, spaces, strict=True)]
     explained = []
     for source, target, *forced in zip(sources, complete, *by_model, strict=True):
         probabilities = torch.tensor([one.log_probabilities for one in forced]).exp().mean(dim=0).tolist()
         attention = mean_attention(forced)
         front = tokenizer.tags_before(source)  # no word of the text
-        sides = [[names[i] for i in ids[:-1]] for names, ids in zip(pieces, (source[front:], target), strict=True)]
-        words = [_word_of_each(side, spaced) for side, spaced in zip(sides, spaces, strict=True)]
+        sides = source[front:-1], target[:-1]
+        words = [words_of(ids, of_side) for ids, of_side in zip(sides, begins, strict=True)]
+        texts = [_texts(of_side, names) for of_side, names in zip(words, pieces, strict=True)]
         tokens = tuple(zip((pieces[1][i] for i in target), probabilities, strict=True))
-        texts = [_texts(side, word) for side, word in zip(sides, words, strict=True)]
         explained.append(Explanation(texts[0], texts[1], _links(attention[:-1, front:-1], *words), tokens))
     return explained
 
 
-def _word_of_each(pieces: Sequence[str], spaces: bool) -> list[int]:
-    """The number of the word that each piece belongs to."""
-    words, word = [], -1
-    for piece in pieces:
-        word += word < 0 or not spaces or begins_word(piece)
-        words.append(word)
-    return words
+def _texts(words: Sequence[Sequence[int]], pieces: Sequence[str]) -> tuple[str, ...]:
+    return tuple("".join(pieces[i].lstrip(SPACE_MARK) for i in word) for word in words)
 
 
-def _texts(pieces: Sequence[str], words: Sequence[int]) -> tuple[str, ...]:
-    texts = [""] * (max(words, default=-1) + 1)
-    for piece, word in zip(pieces, words, strict=True):
-        texts[word] += piece.lstrip(SPACE_MARK)
-    return tuple(texts)
-
-
-def _links(attention: Tensor, source: list[int], target: list[int]) -> tuple[tuple[int, int], ...]:
-    """attention (T, S) between tokens, and the word of each token -> the best source word of each target word."""
+def _links(
+    attention: Tensor, source_words: Sequence[Sequence[int]], target_words: Sequence[Sequence[int]]
+) -> tuple[tuple[int, int], ...]:
+    """attention (T, S) between tokens, and the tokens of each word -> the best source word of each target word."""
+    source, target = ([number for number, word in enumerate(words) for _ in word] for words in (source_words, target_words))
     if not source or not target:
         return ()
     by_source = torch.zeros(len(target), source[-1] + 1).index_add_(1, torch.tensor(source), attention.cpu().float())

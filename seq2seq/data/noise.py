@@ -39,14 +39,3 @@ class Noise:
         places = sorted(range(len(words)), key=[i + random.uniform(0, self.shuffle + 1) for i in range(len(words))].__getitem__)
         kept = [place for place in places if random.random() >= self.drop] or places[:1]
         return [blank if random.random() < self.blank else words[place] for place in kept]
-
-
-def words_of(ids: Sequence[int], begins: Sequence[bool]) -> list[list[int]]:
-    """Tokens in groups, each of which begins where `begins` says of the token that a word does."""
-    words: list[list[int]] = []
-    for i in ids:
-        if begins[i] or not words:
-            words.append([i])
-        else:
-            words[-1].append(i)
-    return words

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def is_blank(text: str) -> bool:
@@ -29,5 +30,17 @@ def has_spaces(language: str) -> bool:
     return re.split("[_-]", language)[0] not in _WITHOUT_SPACES
 
 
-def begins_word(piece: str) -> bool:
-    return piece.startswith(SPACE_MARK)
+def beginnings(pieces: Iterable[str], spaces: bool) -> list[bool]:
+    """Of each piece whether a word begins with it; in a language without spaces, every one is a word."""
+    return [not spaces or piece.startswith(SPACE_MARK) for piece in pieces]
+
+
+def words_of(ids: Sequence[int], begins: Sequence[bool]) -> list[list[int]]:
+    """Tokens in groups, each of which begins where `begins` says of the token that a word does."""
+    words: list[list[int]] = []
+    for i in ids:
+        if begins[i] or not words:
+            words.append([i])
+        else:
+            words[-1].append(i)
+    return words

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from seq2seq.data.batch import Batch, make_batch
 from seq2seq.data.directions import parsed
-from seq2seq.data.noise import Noise, words_of
+from seq2seq.data.noise import Noise
 from seq2seq.data.sampler import BatchConfig, BatchPlan, Indices
-from seq2seq.data.text import begins_word, has_spaces
+from seq2seq.data.text import beginnings, has_spaces, words_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import DataProblem
@@ -52,8 +52,7 @@ class SourceNoise:
     def __init__(self, noise: Noise, tokenizer: Tokenizer, language: str) -> None:
         """`language` is that of sources whose direction is not said."""
         self._noise, self._tokenizer, self._language = noise, tokenizer, language
-        begins = [begins_word(piece) for piece in tokenizer.source_pieces()]
-        self._begins = {True: begins, False: [True] * len(begins)}
+        self._begins = {spaces: beginnings(tokenizer.source_pieces(), spaces) for spaces in (True, False)}
 
     def __call__(self, ids: list[int], is_copy: bool, seed: str, direction: str | None) -> list[int]:
         if self._noise.copies_only and not is_copy:

@@ -12,7 +12,8 @@ from seq2seq.recipes.denoising import Denoising
 from seq2seq.recipes.files import Files
 
 from seq2seq.data.directions import by_direction
-from seq2seq.data.noise import Noise, words_of
+from seq2seq.data.noise import Noise
+from seq2seq.data.text import words_of
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import ConfigProblem
