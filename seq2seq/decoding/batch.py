@@ -5,7 +5,7 @@ A sentence that is done leaves its place to one that waits, so every step works 
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -97,7 +97,7 @@ class _Batch(Generic[S]):
         places = torch.tensor(chosen, device=self.hypotheses.newest().device)
         state, hypotheses = ready.part(moving)
         self.state.put(places, state)
-        put(self.hypotheses, places, hypotheses)
+        self.hypotheses = put(self.hypotheses, places, hypotheses)
         self.sentences.update(zip(chosen, (ready.sentences.pop(place) for place in moving), strict=True))
         return ready if ready.sentences else None
 
@@ -121,23 +121,31 @@ class _Batch(Generic[S]):
 
 def part(hypotheses: H, sentences: Tensor) -> H:
     """Those of some sentences only."""
-    kept: dict[str, Any] = {}
-    for name, value in vars(hypotheses).items():
-        if isinstance(value, Tensor):
-            kept[name] = value.index_select(0, sentences)
-        elif isinstance(value, list):
-            kept[name] = [part(one, sentences) for one in value]
-        elif _is_state(value):
-            kept[name] = part(value, sentences)
-    return replace(hypotheses, **kept)  # type: ignore[type-var]
+    return combined(lambda tensor: tensor.index_select(0, sentences), hypotheses)  # type: ignore[no-any-return]
 
 
-def put(hypotheses: Any, places: Tensor, new: Any) -> None:
-    """Sentences take the places of others. What is shorter is padded before its beginning: the newest token is always the last."""
-    for (holder, name, old), (_, _, rows) in zip(_tensors(hypotheses), _tensors(new), strict=True):
+def put(hypotheses: H, places: Tensor, new: H) -> H:
+    """Other sentences take the places of some. What is shorter is padded before its beginning: the newest token is always the last."""
+
+    def in_place(old: Tensor, rows: Tensor) -> Tensor:
         shape = [max(sizes) for sizes in zip(old.shape[1:], rows.shape[1:], strict=True)]
         old = _widened(old, shape).index_copy(0, places, _widened(rows, shape))
-        setattr(holder, name, old[..., _first_in_use(old) :] if old.dim() == 3 and old.size(2) else old)
+        return old[..., _first_in_use(old) :] if old.dim() == 3 and old.size(2) else old
+
+    return combined(in_place, hypotheses, new)  # type: ignore[no-any-return]
+
+
+def combined(make: Callable[..., Tensor], *states: Any) -> Any:
+    """States of sentences that are built alike -> one such, each tensor made of those that the others have there."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return make(*states)
+    if isinstance(first, list):
+        return [combined(make, *parts) for parts in zip(*states, strict=True)]
+    if not is_dataclass(first) or first.__dataclass_params__.frozen:  # type: ignore[union-attr]
+        return first  # settings, and nothing of a sentence
+    parts = {name: combined(make, *(getattr(state, name) for state in states)) for name in vars(first)}
+    return replace(first, **parts)  # type: ignore[type-var]
 
 
 def _widened(tensor: Tensor, shape: list[int]) -> Tensor:
@@ -151,20 +159,3 @@ def _first_in_use(tokens: Tensor) -> int:
     """The first column of (B, K, L) that is not PAD for all: what was before belonged to sentences that have left."""
     in_use = (tokens != PAD).any(dim=1).any(dim=0)
     return min(int(in_use.int().argmax()), tokens.size(2) - 1)
-
-
-def _tensors(holder: Any) -> Iterator[tuple[Any, str, Tensor]]:
-    """All tensors of a dataclass and of those in it, and where they are."""
-    for name, value in vars(holder).items():
-        if isinstance(value, Tensor):
-            yield holder, name, value
-        elif isinstance(value, list):
-            for part in value:
-                yield from _tensors(part)
-        elif _is_state(value):
-            yield from _tensors(value)
-
-
-def _is_state(value: Any) -> bool:
-    """What is frozen is settings, and none of a sentence's."""
-    return is_dataclass(value) and not value.__dataclass_params__.frozen  # type: ignore[union-attr]

@@ -17,9 +17,10 @@ def test_what_has_left_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, sources, nodes = [], [], []
     put, put_cache = batch.put, Cache.put
 
-    def spying(hypotheses: Beam, places: torch.Tensor, new: Beam) -> None:
-        put(hypotheses, places, new)
+    def spying(hypotheses: Beam, places: torch.Tensor, new: Beam) -> Beam:
+        hypotheses = put(hypotheses, places, new)
         tokens.append(hypotheses.tokens.size(2))
+        return hypotheses
 
     def spying_on_the_cache(cache: Cache, places: torch.Tensor, new: Cache) -> None:
         put_cache(cache, places, new)
