@@ -16,23 +16,32 @@ from typing import Any
 from seq2seq.atomic import replacing_file
 from seq2seq.folders import cache_folder
 
-KERNEL_WIDTHS = range(16, 129, 16)
+LANES = 16
+"""Numbers in a vector. This and what follows is handed to the compiler: the files in C have it from here."""
+MOST_PARTS = 8
+"""Vectors that a head may be wide."""
+AT_ONCE = 8
+"""Hypotheses of a sentence that read a key or value together."""
+TOGETHER = 4
+"""Queries in training that do: their sums need not wait for each other."""
+KERNEL_WIDTHS = range(LANES, MOST_PARTS * LANES + 1, LANES)
 """Widths of a head that the kernels of attention can do."""
 
 
 def scratch_size(nodes: int) -> int:
     """How many numbers of four bytes the kernels of attention need to work with."""
-    return 9 * nodes + 16
+    return (AT_ONCE + 1) * nodes + LANES
 
 
 def training_scratch_size(keys: int, width: int) -> int:
     """How many numbers a thread needs for attention within sentences of at most so many keys."""
-    return (4 * width + 8) * (-(-keys // 16) * 16)
+    return (4 * width + 2 * TOGETHER) * (-(-keys // LANES) * LANES)
 
 
 _FOLDER = Path(__file__).parent
 _FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-shared", "-fPIC"),
+    *(f"-DLANES={LANES}", f"-DMOST_PARTS={MOST_PARTS}", f"-DAT_ONCE={AT_ONCE}", f"-DTOGETHER={TOGETHER}"),
     # Sums may be taken in any order, as every library does; infinities stay what they are.
     *(
         "-fno-math-errno",

@@ -5,9 +5,6 @@
 
 #include "vectors.h"
 
-#define MOST_PARTS 8
-#define AT_ONCE 8 /* hypotheses of a sentence */
-
 /* softmax(q K^T / sqrt(D)) V of one query over some rows of keys and values. `weights` has room for a multiple of LANES. D is
    `parts` times LANES; `parts` is a constant where this is called, so that all sums stay in registers. */
 INLINE void attend_one(const float *query, const float *keys, const float *values, size step, const int *rows, size count,

@@ -8,8 +8,6 @@
 
 #include "vectors.h"
 
-#define TOGETHER 4 /* queries: what is read of a key or value serves them all, and their sums need not wait for each other */
-
 /* What belongs to all: B sentences whose queries and keys start where `queries_at` and `keys_at` (B + 1) say, H heads, groups of which
    share keys and values, D a multiple of LANES. */
 typedef struct {

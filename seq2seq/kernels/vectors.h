@@ -1,4 +1,5 @@
-/* What the kernels share: vectors of numbers, and an exponential that is vectorised. */
+/* What the kernels share: vectors of LANES numbers, and an exponential that is vectorised. LANES, MOST_PARTS, AT_ONCE and TOGETHER are set where
+   these files are compiled, in __init__.py. */
 
 #include <math.h>
 #include <stdint.h>
@@ -6,7 +7,6 @@
 
 typedef int64_t size;
 
-#define LANES 16 /* numbers in a vector */
 #define INLINE static inline __attribute__((always_inline))
 
 /* e^x for x <= 0 to within 2e-7 of itself, without a branch, so that loops over it are vectorised. */
