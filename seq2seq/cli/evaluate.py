@@ -122,12 +122,20 @@ def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int], ou
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{test_set.name}[/], {len(test_set.references):,} sentences\n")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("metric", "score", "95 % interval", "n-grams of 1 to 4, length"):
+    columns = {
+        "metric": [f"[bold]{score.metric}[/]" for score in scores],
+        "score": [f"[bold cyan]{score.value:.2f}[/]" for score in scores],
+        "95 % interval": ["" if score.low is None else f"{score.low:.2f} to {score.high:.2f}" for score in scores],
+        "n-grams of 1 to 4, length": [
+            "" if score.length is None else f"{'/'.join(f'{share:.1f}' for share in score.precisions)}, {score.length:.3f}"
+            for score in scores
+        ],
+    }
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    for heading in columns:
         table.add_column(heading, justify="right" if heading == "score" else "left")
-    for score in scores:
-        interval = f"{score.low:.2f} to {score.high:.2f}" if score.low is not None and score.high is not None else ""
-        why = "" if score.length is None else f"{'/'.join(f'{share:.1f}' for share in score.precisions)}, {score.length:.3f}"
-        table.add_row(f"[bold]{score.metric}[/]", f"[bold cyan]{score.value:.2f}[/]", interval, why)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     console.print(table)
     for note in test_set.notes:
         console.print(f"[yellow]{note}[/]")
