@@ -21,7 +21,7 @@ from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.evaluation import chosen_tokenizer
 from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
-from seq2seq.training.folder import Outcome, RunFolder
+from seq2seq.training.folder import MACHINE, Outcome, RunFolder
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.vocabulary import respelled
 
     loggers = job.logger.make(folder.path) if processes.first else []
+    options = replace(job.trainer, sharded=job.trainer.sharded and processes.count > 1)
     sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     begun = Bundle.load(job.begin_from) if job.begin_from else None
@@ -208,7 +209,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         weights_of(train),
         drawn,
         processes,
-        job.trainer.sharded,
+        options.sharded,
     )
     source_padding, target_padding = data.plan.padding_share()
     say.line(
@@ -271,11 +272,13 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         "tokenizer": tokenizer.fingerprint(),
         **({"begun from": begun.fingerprint()} if begun else {}),
         **machine(processes.count),
+        f"{MACHINE}model": "in pieces" if options.sharded else "whole",
+        f"{MACHINE}layers": "compiled" if options.compiles else "as they are",
     }
     files = [asdict(record) for record in corpus.provenance.files]
     for change in processes.agreed(lambda: folder.begin(config, identity, files, anew, shlex.join(["seq2seq-train", *_asked()]))):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
-    options = replace(job.trainer, precision=precision)
+    options = replace(options, precision=precision)
     outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
     processes.agreed(lambda: folder.finish(outcome))
     return outcome
@@ -311,9 +314,8 @@ def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "Token
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
-    passes, options = 2 if job.optimizer.r_drop else 1, job.trainer
-    fitting = within(pairs, model.config.max_length)
-    return measured(job.batch, model, pairs, fitting, options.on_cpu, passes, processes, options.sharded)
+    passes, fitting = 2 if job.optimizer.r_drop else 1, within(pairs, model.config.max_length)
+    return measured(job.batch, model, pairs, fitting, job.trainer.on_cpu, passes, processes, job.trainer.sharded)
 
 
 @dataclass(frozen=True)

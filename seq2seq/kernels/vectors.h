@@ -7,6 +7,8 @@
 
 typedef int64_t size;
 
+_Static_assert(LANES == 16, "turned() counts them one by one");
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* e^x for x <= 0 to within 2e-7 of itself, without a branch, so that loops over it are vectorised. */

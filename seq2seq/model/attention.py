@@ -50,10 +50,10 @@ def fused_attention(
         query, key, value = query.float(), key.float(), value.float()
     if isinstance(mask, Within):
         return attention_within(query, key, value, mask, causal, dropout)
-    grouped = query.size(1) != key.size(1)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
-    )
+    grouped = (
+        {"enable_gqa": True} if query.size(1) != key.size(1) else {}
+    )  # a branch, and no number that a compiler does not know yet
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, **grouped)
 
 
 class MultiHeadAttention(nn.Module):

@@ -78,7 +78,7 @@ class Snapshots(lightning.Callback):
         if self.closed:
             return
         with replacing_file(self._path(result.step)) as temporary:
-            write_tensors(temporary, own_tensors(pl_module.whole))
+            write_tensors(temporary, own_tensors(pl_module.validated_model))
         self.kept.append((result.bleu, result.step))
         if len(self.kept) > self._options.count:
             self.kept.remove(self.kept[0] if self._options.kind == "last" else min(self.kept))

@@ -17,9 +17,11 @@ import yaml
 from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
-_FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "hang_after")
+_FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "sharded", "compile", "hang_after")
 HARMLESS = {"run_dir", "resume", "logger", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
+_OFF = (None, False, 0, "auto")
+"""What a setting that an earlier release did not have yet was there, in effect."""
 MACHINE = "the machine: "
 """Begins the names in an identity that may change, though then the run is not exactly the same any more."""
 
@@ -185,7 +187,8 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     """What differs between two configs, but for what may."""
     if name in HARMLESS:
         return []
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = list(dict.fromkeys([*before, *now]))
+    if isinstance(before, dict | None) and isinstance(now, dict):
+        before = before or {}
+        keys = [key for key in dict.fromkeys((*before, *now)) if key in before or now[key] not in _OFF]
         return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
     return [] if before == now else [f"{name} was {before}, is {now}"]

@@ -24,6 +24,8 @@ _PART = 0.5
 """Of the memory that is free: the rest is for what backward makes on its way, for validation, and for others."""
 _A_WEIGHT = 24
 """Bytes that training keeps of a weight beside itself: gradient, two moments, average, and what is saved of them."""
+_WHOLE = 4
+"""And of a model in pieces for the one that is put together for validation."""
 _TRIED = 1024
 """Tokens a side of the batch that is tried."""
 
@@ -84,8 +86,9 @@ def measured(
         loss = projected_cross_entropy(features, model.output.weight, batch.target_output[real], 0.1)
     del loss
     owners = processes.machines if on_cpu else processes.count
-    models = (processes.local_count if on_cpu else 1) / (processes.count if sharded else 1)
-    free = _PART * (free_memory(on_cpu) - models * _A_WEIGHT * parameters)
+    models = processes.local_count if on_cpu else 1
+    of_a_model = (_A_WEIGHT / processes.count + _WHOLE if sharded else _A_WEIGHT) * parameters
+    free = _PART * (free_memory(on_cpu) - models * of_a_model)
     return fitted(config, passes * sum(kept.values()) / tokens, owners * free)
 
 

@@ -1,8 +1,8 @@
 """Section 5 of the paper as a LightningModule: the loss, the optimizer, the schedule, and what validation measures."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from seq2seq.training.options import Optimizer, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.products import dtype_of, quicken
 from seq2seq.training.schedule import Schedule
-from seq2seq.training.sharding import full, like, shard
+from seq2seq.training.sharding import full, like, reset, shard
 from seq2seq.translator import Translator
 
 
@@ -99,6 +99,7 @@ class TranslationModule(lightning.LightningModule):
         self._texts, self._processes = texts, processes
         self._nll, self._tokens = 0.0, 0
         self._products, self._joined = torch.float32, False
+        self._compiling = False
         self._apart: list[Transformer] = []  # where torch does not take it for a part of this module
         self._adam: torch.optim.Optimizer | None = None
         self._moments: list[dict[str, Tensor]] = []
@@ -109,7 +110,7 @@ class TranslationModule(lightning.LightningModule):
     def prepare(self, options: TrainerOptions) -> None:
         """To be called once, before training: what speeds it up is put into the model, or the model is compiled; and cut into pieces, if it is to
         be."""
-        self._products, self._joined = dtype_of(options.precision), options.by_kernels
+        self._products, self._joined, self._compiling = dtype_of(options.precision), options.by_kernels, options.compiles
         if options.on_cpu:
             keep_memory()
         if options.sharded and self._processes.count > 1:
@@ -121,25 +122,44 @@ class TranslationModule(lightning.LightningModule):
             for layer in (*self.model.encoder.layers, *self.model.decoder.layers):
                 layer.compile(dynamic=True)
         if self._apart:
-            shard(self.model, self._processes, options.on_cpu)
+            shard(self.model, self._processes, self._products, options.on_cpu)
 
     @property
-    def whole(self) -> Transformer:
-        """The model that is validated and kept: that which is trained, or where processes have pieces of it one put together of them for each
+    def validated_model(self) -> Transformer:
+        """What is validated and kept: the model that is trained, or where processes have pieces of it one put together of them for each
         validation."""
         return self._apart[0] if self._apart else self.model
 
     def training_step(self, update: Sequence[Batch], batch_idx: int) -> dict[str, Any]:
+        with self._in_step():
+            return self._updated(update)
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """Of a model in pieces: all processes work on each layer together, so that one may find anywhere that another is gone."""
+        if not self._apart:
+            yield
+            return
+        try:
+            with self._processes.others_there(alone=True):
+                yield
+        except BaseException:
+            reset(self.model)
+            raise
+
+    def _updated(self, update: Sequence[Batch]) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
         tokens = [sum(batch.source_tokens for batch in update), sum(batch.target_tokens for batch in update)]
         source_tokens, target_tokens = self._processes.sum(*tokens)
         part = self._gradients(update, target_tokens)
+        if self._compiling:
+            self._processes.wait()  # who has nothing in a cache takes longer than a process in training may
+            self._compiling = False
         if not self._apart:
             self._processes.sum_gradients(list(self.model.parameters()))
         length = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._optimizer.clip_norm or math.inf)
-        norm, nll = torch.stack(
-            (full(length).double(), part)
-        ).tolist()  # the one place where a step of one process waits for a GPU
+        found = torch.stack((full(length).double(), part))
+        norm, nll = found.tolist()  # the one place where a step of one process waits for a GPU
         (nll,) = self._processes.sum(nll)
         taken = math.isfinite(norm) and math.isfinite(nll)
         rate = self.rate_scale * self._schedule(self.step + 1, self.model.config.d_model, self._max_steps)
@@ -166,11 +186,10 @@ class TranslationModule(lightning.LightningModule):
             torch.manual_seed((self._processes.rank << 48) + self._seed * 1_000_003 + self.step)
             try:
                 nll = torch.zeros((), dtype=torch.float64, device=self.device)
-                with self._processes.others_there() if self._apart else nullcontext():
-                    for batch in batches:
-                        loss, part = self._losses(batch)
-                        self.manual_backward(loss / tokens)
-                        nll += part
+                for batch in batches:
+                    loss, part = self._losses(batch)
+                    self.manual_backward(loss / tokens)
+                    nll += part
                 return nll
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -206,7 +225,7 @@ class TranslationModule(lightning.LightningModule):
         targets = outputs[real]
         if r_drop:
             real, ids = torch.cat((real, real + len(outputs))), (batch.source.repeat(2, 1), batch.target_input.repeat(2, 1))
-        model = self.model if self.training else self.whole
+        model = self.model if self.training else self.validated_model
         features = model.joined_features(*ids) if self._joined else model.features(*ids).flatten(0, 1).index_select(0, real)
         smoothing = self._optimizer.label_smoothing
         return projected_cross_entropy(features, model.output.weight, targets, smoothing, r_drop, self._products)
@@ -231,6 +250,7 @@ class TranslationModule(lightning.LightningModule):
                 for of_one, weight in zip(self._moments, weights, strict=True)
             ]
             self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(enumerate(moments))})
+            self._moments = []
         return self._adam
 
     def state(self) -> dict[str, Any]:
@@ -258,10 +278,11 @@ class TranslationModule(lightning.LightningModule):
             weight.data.copy_(like(weights[name], weight.data))
 
     def on_validation_epoch_start(self) -> None:
-        if self._apart:
-            self.whole.to(self.device)
-            for weight, in_pieces in zip(self.whole.parameters(), self.model.parameters(), strict=True):
-                weight.data.copy_(full(in_pieces.detach()))
+        for model in self._apart:
+            with self._processes.others_there():
+                model.to(self.device)
+                for weight, in_pieces in zip(model.parameters(), self.model.parameters(), strict=True):
+                    weight.data.copy_(full(in_pieces.detach()))
         self._nll, self._tokens = 0.0, 0
 
     def validation_step(self, batches: Sequence[Batch], batch_idx: int) -> None:
@@ -283,6 +304,8 @@ class TranslationModule(lightning.LightningModule):
             scores.append(evaluate(of_text, text.references, ("bleu", "chrf"), text.tokenize))
         bleu, chrf = (math.fsum(score.value for score in of_metric) / len(scores) for of_metric in zip(*scores, strict=True))
         self.validated = self.step
+        for model in self._apart:
+            model.cpu()  # a device has room for it, but not while it trains
         names = [f"{config.source} to {config.target}" for config in (text.translator.bundle.config for text in self._texts)]
         self.validation = Validation(
             self.step,

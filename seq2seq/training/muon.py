@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from seq2seq.training.sharding import full, like
 
@@ -47,7 +48,10 @@ class Muon(torch.optim.Adam):
                     if parameter.grad is not None:
                         by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
                 for alike in by_shape.values():
-                    self._move(alike, group["lr"], group["weight_decay"])
+                    # Of matrices in pieces one at a time is put together.
+                    at_once = 1 if isinstance(alike[0], DTensor) else len(alike)
+                    for i in range(0, len(alike), at_once):
+                        self._move(alike[i : i + at_once], group["lr"], group["weight_decay"])
         super().step(closure)
 
     def _move(self, alike: list[Tensor], rate: float, weight_decay: float) -> None:

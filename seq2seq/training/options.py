@@ -1,5 +1,7 @@
 """The settings of training, checked before torch or Lightning load."""
 
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,7 +82,7 @@ class TrainerOptions:
     sharded: bool = False
     """Each process keeps a piece of weights, gradients, moments and averages only (FSDP), for models that one GPU has no room for."""
     compile: bool | Literal["auto"] = "auto"
-    """Let torch compile the layers, which takes a minute or so at the start. auto: on a GPU, for `COMPILED_FROM` steps or more."""
+    """Let torch compile the layers, which takes a minute or so at the start. auto: on a GPU that it can compile for, for `COMPILED_FROM` steps or more."""
     hang_after: float = 60.0
     """Seconds for which a process in training may let the others wait before all end."""
     log_every: int = 50
@@ -116,7 +118,12 @@ class TrainerOptions:
     @property
     def compiles(self) -> bool:
         """Whether the layers are compiled."""
-        return not self.on_cpu and self.max_steps >= COMPILED_FROM if self.compile == "auto" else self.compile
+        if self.compile != "auto":
+            return self.compile
+        from torch.utils._triton import has_triton
+
+        compiler = shutil.which(os.environ.get("CC", "cc"))
+        return not self.on_cpu and self.max_steps >= COMPILED_FROM and compiler is not None and has_triton()
 
     @property
     def by_kernels(self) -> bool:

@@ -132,8 +132,11 @@ class Processes:
         return held
 
     @contextmanager
-    def others_there(self) -> Iterator[None]:
+    def others_there(self, alone: bool = False) -> Iterator[None]:
         """Where processes work together: that another one is gone is told as what it is.
+
+        Args:
+            alone: each does work of its own there, too, which may fail in other ways.
 
         Raises:
             MachineProblem: another process died, or did not come in time.
@@ -141,7 +144,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or (alone and not _is_of_others(error)):
                 raise
             if (number := requested()) is not None:
                 raise Stopped(number, "stopped; the same command goes on from the last state") from None
@@ -149,6 +152,10 @@ class Processes:
                 f"process {self.rank} of {self.count} waits in vain: another one died or hangs ({str(error).split(chr(10))[0]})",
                 "see what the others say; the same command goes on from the last state",
             ) from None
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or re.search(r"(?i)gloo|nccl|connection|timed? ?out", str(error)) is not None
 
 
 ALONE = Processes()

@@ -24,7 +24,7 @@ from seq2seq.training.module import Diverging, TranslationModule, Validation
 from seq2seq.training.options import Averaging, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.screen import Screen
-from seq2seq.training.sharding import whole
+from seq2seq.training.sharding import put_together
 from seq2seq.training.state import KEPT, States
 
 
@@ -209,7 +209,8 @@ class _Run:
             "module": self.module.state(),
             "callbacks": {type(keeper).__name__: keeper.state_dict() for keeper in self.keepers},
         }
-        return whole(state, self.processes.first)
+        with self.processes.others_there():
+            return put_together(state, self.processes.first)
 
 
 def _trainer(

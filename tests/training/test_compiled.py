@@ -48,6 +48,9 @@ def test_a_compiled_run_is_compiled_once_for_all_shapes(tmp_path: Path, tokenize
 def test_what_is_compiled_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not TrainerOptions(max_steps=10**6, accelerator="cpu").compiles
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
     assert TrainerOptions(max_steps=COMPILED_FROM).compiles
     assert not TrainerOptions(max_steps=COMPILED_FROM - 1).compiles
     assert not TrainerOptions(max_steps=10**6, compile=False).compiles
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert not TrainerOptions(max_steps=COMPILED_FROM).compiles

@@ -37,6 +37,14 @@ def test_the_same_goes_on_and_harmless_changes_too(folder: RunFolder) -> None:
         folder.finished(CONFIG, "never")
 
 
+def test_a_run_of_an_earlier_release_goes_on(folder: RunFolder) -> None:
+    """What it did not know was off."""
+    later = {**CONFIG, "noise": {"copies_only": False}, "trainer": {**TRAINER, "sharded": False, "compile": "auto"}}
+    assert folder.finished(later, "auto") is None
+    with pytest.raises(ConfigProblem, match="noise.drop was None, is 0.1"):
+        folder.finished({**later, "noise": {"drop": 0.1}}, "auto")
+
+
 def test_other_data_or_another_tokenizer_is_refused_another_machine_is_said(folder: RunFolder) -> None:
     with pytest.raises(ConfigProblem, match="training data was aa, is cc"):
         folder.begin(CONFIG, {**IDENTITY, "training data": "cc"}, [], anew=False)

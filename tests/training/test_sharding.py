@@ -63,15 +63,36 @@ def test_a_process_without_pairs_keeps_step(tmp_path: Path, tokenizer: Tokenizer
     assert all(not parameter.grad.any() for parameter in run.model.parameters() if parameter.grad is not None)
 
 
-def test_pieces_cannot_halve_their_batches(tmp_path: Path, tokenizer: Tokenizer, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "memory does not suffice at step 4"),
+        (RuntimeError("[gloo/pair.cc] Connection closed by peer"), "another one died or hangs"),
+        (RuntimeError("a bug"), "a bug"),
+    ],
+)
+def test_what_goes_wrong_in_the_middle_of_a_layer_is_told(
+    tmp_path: Path, tokenizer: Tokenizer, capfd: pytest.CaptureFixture[str], error: RuntimeError, said: str
+) -> None:
+    """One of the two finds no memory, no other one, or a bug; pieces cannot halve a batch."""
+
     def train(processes: Processes) -> None:
         run = Run(tmp_path, tokenizer, SHARDED, processes=processes)
+        in_pieces = run.module._gradients
 
-        def short_of_memory(batch: Batch) -> object:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        def broken(*given: object) -> None:
+            raise error
 
-        run.module._losses = short_of_memory  # type: ignore[method-assign, assignment]
+        def gradients(update: Sequence[Batch], tokens: float) -> torch.Tensor:
+            if run.module.step == 3 and processes.first:
+                run.module.model.decoder.layers[0].feedforward.forward = broken
+            return in_pieces(update, tokens)
+
+        run.module._gradients = gradients  # type: ignore[method-assign]
         run.go()
 
-    assert two(train)[0] == [MachineProblem.exit_code] * 2
-    assert "memory does not suffice at step 1" in capfd.readouterr().err
+    ends, _ = two(train)
+    assert ends == [MachineProblem.exit_code if said != "a bug" else 1, MachineProblem.exit_code]
+    told = capfd.readouterr().err
+    assert said in told
+    assert "_local_tensor" not in told
