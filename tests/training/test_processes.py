@@ -56,8 +56,15 @@ def state(folder: Path, step: int = OPTIONS.max_steps) -> dict[str, torch.Tensor
     return safetensors.torch.load_file(folder / "states" / f"step-{step:08d}" / "tensors.safetensors")
 
 
-@pytest.mark.parametrize("averaging", [EMA, Averaging("best", count=2)])
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("averaging", "sharded"),
+    [
+        (EMA, False),
+        (EMA, True),
+        pytest.param(Averaging("best", count=2), False, marks=pytest.mark.slow),
+        pytest.param(Averaging("best", count=2), True, marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer, sharded: bool, averaging: Averaging) -> None:
     """The same updates, averages, losses and translations, whatever is on, each with the model or a piece of it; only dropout draws otherwise,
     so it is off."""
@@ -83,7 +90,10 @@ def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer, sharded: bo
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize(("averaging", "sharded"), [(EMA, False), (Averaging("last", count=2), False), (EMA, True)])
+@pytest.mark.parametrize(
+    ("averaging", "sharded"),
+    [(EMA, False), (Averaging("last", count=2), False), pytest.param(EMA, True, marks=pytest.mark.slow)],
+)
 def test_two_processes_killed_go_on_bit_for_bit(
     tmp_path: Path, tokenizer: Tokenizer, averaging: Averaging, sharded: bool
 ) -> None:
