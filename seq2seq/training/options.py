@@ -120,10 +120,11 @@ class TrainerOptions:
         """Whether the layers are compiled."""
         if self.compile != "auto":
             return self.compile
+        if self.on_cpu or self.max_steps < COMPILED_FROM:
+            return False
         from torch.utils._triton import has_triton
 
-        compiler = shutil.which(os.environ.get("CC", "cc"))
-        return not self.on_cpu and self.max_steps >= COMPILED_FROM and compiler is not None and has_triton()
+        return has_triton() and shutil.which(os.environ.get("CC", "cc")) is not None
 
     @property
     def by_kernels(self) -> bool:

@@ -55,8 +55,8 @@ def put_together(tree: Any, keep: bool = True) -> Any:
     return [put_together(value, keep) for value in tree] if isinstance(tree, list) else tree
 
 
-def like(tensor: Tensor, model: Tensor) -> Tensor:
+def like(tensor: Tensor, other: Tensor) -> Tensor:
     """A tensor on the device of another one of its shape and, if that is in pieces, this process's piece of it."""
-    if isinstance(model, DTensor) and not isinstance(tensor, DTensor):
-        return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements, src_data_rank=None)
-    return tensor.to(model.device)
+    if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    return tensor.to(other.device)
