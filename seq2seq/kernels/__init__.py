@@ -33,9 +33,16 @@ def scratch_size(nodes: int) -> int:
     return (AT_ONCE + 1) * nodes + LANES
 
 
-def training_scratch_size(keys: int, width: int) -> int:
-    """How many numbers a thread needs for attention within sentences of at most so many keys."""
-    return (4 * width + 2 * TOGETHER) * (-(-keys // LANES) * LANES)
+def training_scratch_size(queries: int, keys: int, width: int) -> int:
+    """How many numbers a thread needs for attention within sentences of at most so many queries and keys, and for its gradient."""
+    queries, keys = (-(-count // LANES) * LANES for count in (queries, keys))
+    return (5 * keys + 3 * queries) * width + 2 * queries * keys
+
+
+def rows_of(*tensors: Any) -> Any:
+    """Tensors (1, H, N, D), float32 or bfloat16, as `rows` in C."""
+    numbers = [n for x in tensors for n in (x.data_ptr(), x.stride(2), x.stride(1), int(x.element_size() == 2))]
+    return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
 _FOLDER = Path(__file__).parent
@@ -54,8 +61,7 @@ _FLAGS = (
 )
 _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
 _KEPT = [_POINTER, _POINTER, _SIZE, _SIZE, _SIZE]
-_ROWS = [_POINTER, _SIZE, _SIZE]
-_TASK = [_POINTER, _POINTER, *[_SIZE] * 6, _POINTER, *_ROWS * 3]
+_ATTENTION = [_POINTER, _POINTER, *[_SIZE] * 6, _POINTER, _SIZE, _POINTER, _POINTER]
 _DROPOUT = [_POINTER, _POINTER, _POINTER, _SIZE, _BITS, _BITS, ctypes.c_double, _SIZE]
 _AGREEMENT = [_POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER, _SIZE]
 _DECODING: dict[str, list[Any]] = {
@@ -67,13 +73,14 @@ _DECODING: dict[str, list[Any]] = {
 _TRAINING: dict[str, list[Any]] = {
     "agreement_of_bfloat16_rows": _AGREEMENT,
     "agreement_of_rows": _AGREEMENT,
-    "attend_within": [*_TASK, _POINTER, _POINTER],
-    "attend_within_backward": [*_TASK, _POINTER, *_ROWS, *[_POINTER] * 3],
+    "attend_within": _ATTENTION,
+    "attend_within_backward": _ATTENTION,
     "dropout": _DROPOUT,
     "dropout_of_bfloat16": _DROPOUT,
     "dropout_to_bfloat16": _DROPOUT,
     "exponentials_of_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
     "exponentials_of_bfloat16_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
+    "turn": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE],
 }
 
 

@@ -1,29 +1,54 @@
 /* What training does to numbers between its products, where a library goes over them once for every small thing. First attention of
    whole sentences and its gradient: sentences lie end to end, without padding, and each attends within itself or to one source; the slow
-   twin is `as_padded` in seq2seq/model/segments.py. Then the exponentials of logits, and what R-Drop makes of them; the slow twins are in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
+   twin is `as_padded` in seq2seq/model/segments.py. Then rotary positions, whose twin is `Rotation` in seq2seq/model/positions.py, the exponentials of
+   logits, and what R-Drop makes of them; the slow twins are in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
 
-   Letters of shapes are those of symbols.py. Rows of queries, keys and values are D numbers for each head, with strides in elements. */
+   Letters of shapes are those of symbols.py. */
 
 #include <omp.h>
 
 #include "vectors.h"
 
-/* What belongs to all: B sentences whose queries and keys start where `queries_at` and `keys_at` (B + 1) say, H heads, groups of which
-   share keys and values, D a multiple of LANES. */
-typedef struct {
-    const size *queries_at, *keys_at;
-    size B, H, group, D, causal;
-} task;
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
-/* Rows of heads in memory. */
+INLINE lanes of_bfloat16(halves x) { return (lanes)(__builtin_convertvector(x, whole_lanes) << 16); }
+
+/* To the nearest, of two as near to the even one; there is no NaN. */
+INLINE halves in_bfloat16(lanes x) {
+    whole_lanes bits = (whole_lanes)x;
+    return __builtin_convertvector((bits + 0x7FFF + (bits >> 16 & 1)) >> 16, halves);
+}
+
+/* Tensors of tokens and heads in memory: D numbers, float32 or bfloat16, with strides in elements. */
 typedef struct {
-    float *numbers;
-    size row, head;
+    void *numbers;
+    size row, head, narrow;
 } rows;
 
-INLINE float *row_of(rows x, size row, size head) { return x.numbers + row * x.row + head * x.head; }
+/* `count` rows of a head -> as many of float32, side by side. */
+INLINE void load(rows x, size first, size head, size count, size D, float *out) {
+    for (size i = 0; i < count; i++, out += D) {
+        size start = (first + i) * x.row + head * x.head;
+        if (x.narrow)
+            for (size d = 0; d < D; d += LANES) put(out + d, 0, of_bfloat16(*(const halves *)((const uint16_t *)x.numbers + start + d)));
+        else
+            memcpy(out, (const float *)x.numbers + start, D * sizeof(float));
+    }
+}
+
+/* And back. */
+INLINE void store(const float *in, rows x, size first, size head, size count, size D) {
+    for (size i = 0; i < count; i++, in += D) {
+        size start = (first + i) * x.row + head * x.head;
+        if (x.narrow)
+            for (size d = 0; d < D; d += LANES) *(halves *)((uint16_t *)x.numbers + start + d) = in_bfloat16(at(in + d, 0));
+        else
+            memcpy((float *)x.numbers + start, in, D * sizeof(float));
+    }
+}
 
 INLINE size whole_vectors(size count) { return (count + LANES - 1) / LANES * LANES; }
+INLINE size smaller(size a, size b) { return a < b ? a : b; }
 
 /* Two vectors, one number of each in turn: the first halves, the second halves. */
 INLINE lanes first_in_turn(lanes a, lanes b) {
@@ -34,11 +59,11 @@ INLINE lanes second_in_turn(lanes a, lanes b) {
 }
 
 /* `count` rows of D numbers -> D rows of `padded`, with zeros behind: blocks of LANES by LANES, which four perfect shuffles transpose. */
-static void transpose(rows x, size first, size head, size count, size padded, size D, float *out) {
+static void transpose(const float *x, size count, size padded, size D, float *out) {
     for (size j = 0; j < padded; j += LANES)
         for (size d = 0; d < D; d += LANES) {
             lanes block[LANES], shuffled[LANES];
-            for (size i = 0; i < LANES; i++) block[i] = j + i < count ? at(row_of(x, first + j + i, head) + d, 0) : (lanes){0};
+            for (size i = 0; i < LANES; i++) block[i] = j + i < count ? at(x + (j + i) * D + d, 0) : (lanes){0};
             for (int round = 0; round < 4; round++) {
                 for (int i = 0; i < LANES / 2; i++) {
                     shuffled[2 * i] = first_in_turn(block[i], block[i + LANES / 2]);
@@ -50,37 +75,50 @@ static void transpose(rows x, size first, size head, size count, size padded, si
         }
 }
 
-/* Some queries of a sentence: the last may be there several times. */
+/* Weights of rows: that of row k in sum r is numbers[r * by_sum + k * by_row]. */
 typedef struct {
-    const float *row[TOGETHER];
-} queries;
+    const float *numbers;
+    size by_sum, by_row;
+} weights;
 
-INLINE queries some(rows x, size first, size head, size i, size T) {
-    queries found;
-    for (int q = 0; q < TOGETHER; q++) found.row[q] = row_of(x, first + (i + q < T ? i + q : T - 1), head);
-    return found;
+INLINE void some_sums(weights w, size from, size to, const float *x, size width, int vectors, float *out, size out_width, int more) {
+    lanes sum[TOGETHER][4];
+    for (int r = 0; r < TOGETHER; r++)
+        for (int v = 0; v < vectors; v++) sum[r][v] = more ? at(out + r * out_width, v) : (lanes){0};
+    for (size k = from; k < to; k++)
+        for (int r = 0; r < TOGETHER; r++) {
+            float weight = w.numbers[r * w.by_sum + k * w.by_row];
+            for (int v = 0; v < vectors; v++) sum[r][v] += weight * at(x + k * width, v);
+        }
+    for (int r = 0; r < TOGETHER; r++)
+        for (int v = 0; v < vectors; v++) put(out + r * out_width, v, sum[r][v]);
 }
 
-/* Products of queries with `visible` columns, or some more: (TOGETHER, padded). */
-INLINE void products(queries x, const float *columns, size padded, size visible, int parts, float *out) {
-    for (size j = 0; j < visible; j += LANES) {
-        lanes sum[TOGETHER] = {0};
-        for (int d = 0; d < parts * LANES; d++) {
-            lanes column = at(columns + d * padded + j, 0);
-            for (int q = 0; q < TOGETHER; q++) sum[q] += x.row[q][d] * column;
-        }
-        for (int q = 0; q < TOGETHER; q++) put(out + q * padded + j, 0, sum[q]);
-    }
+/* All of attention's products: TOGETHER sums of the rows `from` up to `to` of x, as far as `width` numbers of each, a multiple of LANES; with
+   `more` on top of what is in `out`. Each row lies `x_width` numbers behind the one before, and each sum `out_width`. */
+INLINE void sums(weights w, size from, size to, const float *x, size x_width, size width, float *out, size out_width, int more) {
+    size d = 0;
+    for (; width - d >= 4 * LANES; d += 4 * LANES) some_sums(w, from, to, x + d, x_width, 4, out + d, out_width, more);
+    for (; width - d >= 2 * LANES; d += 2 * LANES) some_sums(w, from, to, x + d, x_width, 2, out + d, out_width, more);
+    for (; width - d >= LANES; d += LANES) some_sums(w, from, to, x + d, x_width, 1, out + d, out_width, more);
+}
+
+/* Numbers at the places from `start` on: those before `visible`, and `other` in the place of the rest. */
+INLINE lanes visible_of(lanes x, size start, size visible, lanes other) {
+    const lanes places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return choose(places < (float)(visible - start), x, other);
 }
 
 /* The scores of a query's visible keys become weights, those up to `end` 0; log sum exp. */
 INLINE float softmax(float *scores, size visible, size end, float scale) {
-    for (size j = visible; j < end; j++) scores[j] = -INFINITY;
-    lanes greatest = at(scores, 0), sum = {0};
-    for (size j = LANES; j < end; j += LANES) greatest = choose(at(scores + j, 0) > greatest, at(scores + j, 0), greatest);
+    lanes nothing = (lanes){0} - INFINITY, greatest = nothing, sum = {0};
+    for (size j = 0; j < end; j += LANES) {
+        lanes x = visible_of(at(scores + j, 0), j, visible, nothing);
+        greatest = choose(x > greatest, x, greatest);
+    }
     float most = greatest_of(greatest);
     for (size j = 0; j < end; j += LANES) {
-        lanes x = exponentials((at(scores + j, 0) - most) * scale);
+        lanes x = visible_of(exponentials((at(scores + j, 0) - most) * scale), j, visible, (lanes){0});
         put(scores + j, 0, x);
         sum += x;
     }
@@ -89,140 +127,142 @@ INLINE float softmax(float *scores, size visible, size end, float scale) {
     return most * scale + logf(total);
 }
 
-/* For each of some queries the sum of its weights (TOGETHER, padded) times `count` rows. */
-INLINE void weighted(const float *weights, size padded, rows x, size first, size head, size count, int parts, queries out) {
-    for (int start = 0; start < parts; start += 4) {
-        int end = parts - start < 4 ? parts - start : 4;
-        lanes sum[TOGETHER][4] = {0};
-        for (size j = 0; j < count; j++) {
-            const float *row = row_of(x, first + j, head) + start * LANES;
-            for (int q = 0; q < TOGETHER; q++)
-                for (int p = 0; p < end; p++) sum[q][p] += weights[q * padded + j] * at(row, p);
-        }
-        for (int q = TOGETHER - 1; q >= 0; q--)
-            for (int p = 0; p < end; p++) put((float *)out.row[q], start + p, sum[q][p]);
+/* From scores and normalizer the weights of a query again, and from its gradient by them that by its scores, both 0 from `visible` up to `end`. */
+INLINE void softmax_backward(float *scores, float *by_weights, float normalizer, size visible, size end, float scale) {
+    lanes sum = {0};
+    for (size j = 0; j < end; j += LANES) {
+        lanes x = at(scores + j, 0) * scale - normalizer;
+        x = exponentials(choose(x > 0.0f, (lanes){0}, x)); /* above 0 by rounding, or behind what it may see */
+        x = visible_of(x, j, visible, (lanes){0});
+        put(scores + j, 0, x);
+        sum += x * at(by_weights + j, 0);
     }
+    float mean = sum_of(sum);
+    for (size j = 0; j < end; j += LANES) put(by_weights + j, 0, at(scores + j, 0) * (at(by_weights + j, 0) - mean) * scale);
 }
 
-/* Row j of `sums` grows by what some queries weigh it times their rows. */
-INLINE void spread(const float *weights, size padded, queries x, size count, int parts, float *sums) {
-    for (size j = 0; j < count; j++)
-        for (int p = 0; p < parts; p++, sums += LANES) {
-            lanes sum = at(sums, 0);
-            for (int q = 0; q < TOGETHER; q++) sum += weights[q * padded + j] * at(x.row[q], p);
-            put(sums, 0, sum);
-        }
+/* What belongs to all: B sentences whose queries and keys start where `queries_at` and `keys_at` (B + 1) say, H heads, groups of which
+   share keys and values, D a multiple of LANES. */
+typedef struct {
+    const size *queries_at, *keys_at;
+    size B, H, group, D, causal;
+} task;
+
+INLINE size seen(task t, size query, size keys) { return t.causal ? smaller(query + 1, keys) : keys; }
+
+/* Room for `count` numbers out of what a thread has to work with. */
+INLINE float *taken(float **scratch, size count) {
+    float *start = *scratch;
+    *scratch += count;
+    return start;
 }
 
-INLINE size seen(task t, size query, size T, size keys) {
-    query = query < T ? query : T - 1;
-    return t.causal && query + 1 < keys ? query + 1 : keys;
-}
-
-INLINE void forward_of(task t, rows Q, rows K, rows V, rows out, float *normalizers, size b, size g, int parts, float *scratch) {
-    size D = parts * LANES, first = t.queries_at[b], T = t.queries_at[b + 1] - first;
-    size source = t.keys_at[b], S = t.keys_at[b + 1] - source, padded = whole_vectors(S);
-    float scale = 1.0f / sqrtf((float)D), *columns = scratch, *weights = columns + D * padded;
-    transpose(K, source, g, S, padded, D, columns);
-    for (size h = g * t.group; h < (g + 1) * t.group; h++)
+/* x: queries, keys, values, and what comes out. */
+static void forward_of(task t, const rows *x, float *normalizers, size b, size g, float *scratch) {
+    size D = t.D, first = t.queries_at[b], T = t.queries_at[b + 1] - first, source = t.keys_at[b], S = t.keys_at[b + 1] - source;
+    size padded = whole_vectors(S);
+    float scale = 1.0f / sqrtf((float)D);
+    float *keys = taken(&scratch, padded * D), *columns = taken(&scratch, padded * D), *values = taken(&scratch, padded * D);
+    float *of_queries = taken(&scratch, whole_vectors(T) * D), *out = taken(&scratch, whole_vectors(T) * D), *scores = scratch;
+    load(x[1], source, g, S, D, keys);
+    load(x[2], source, g, S, D, values);
+    transpose(keys, S, padded, D, columns);
+    for (size h = g * t.group; h < (g + 1) * t.group; h++) {
+        load(x[0], first, h, T, D, of_queries);
+        memset(of_queries + T * D, 0, (whole_vectors(T) - T) * D * sizeof(float));
         for (size i = 0; i < T; i += TOGETHER) {
-            size visible = seen(t, i + TOGETHER - 1, T, S), end = whole_vectors(visible);
-            products(some(Q, first, h, i, T), columns, padded, visible, parts, weights);
-            for (int q = 0; q < TOGETHER; q++) {
-                float normalizer = softmax(weights + q * padded, seen(t, i + q, T, S), end, scale);
+            size end = whole_vectors(seen(t, i + TOGETHER - 1, S));
+            sums((weights){of_queries + i * D, D, 1}, 0, D, columns, padded, end, scores, padded, 0);
+            for (size q = 0; q < TOGETHER; q++) {
+                float normalizer = softmax(scores + q * padded, seen(t, i + q, S), end, scale);
                 if (i + q < T) normalizers[(first + i + q) * t.H + h] = normalizer;
             }
-            weighted(weights, padded, V, source, g, visible, parts, some(out, first, h, i, T));
+            sums((weights){scores, padded, 1}, 0, seen(t, i + TOGETHER - 1, S), values, D, D, out + i * D, D, 0);
         }
+        store(out, x[3], first, h, T, D);
+    }
 }
 
-INLINE void backward_of(task t, rows Q, rows K, rows V, const float *normalizers, rows by_out, rows by_q, rows by_k, rows by_v, size b,
-                        size g, int parts, float *scratch) {
-    size D = parts * LANES, first = t.queries_at[b], T = t.queries_at[b + 1] - first;
-    size source = t.keys_at[b], S = t.keys_at[b + 1] - source, padded = whole_vectors(S);
-    float scale = 1.0f / sqrtf((float)D), *keys = scratch, *values = keys + D * padded, *weights = values + D * padded;
-    float *by_weights = weights + TOGETHER * padded, *of_keys = by_weights + TOGETHER * padded, *of_values = of_keys + D * padded;
-    const lanes places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    transpose(K, source, g, S, padded, D, keys);
-    transpose(V, source, g, S, padded, D, values);
-    memset(of_keys, 0, 2 * D * padded * sizeof(float));
-    for (size h = g * t.group; h < (g + 1) * t.group; h++)
+/* x: queries, keys, values, the gradient by what came out, and those by the first three. */
+static void backward_of(task t, const rows *x, const float *normalizers, size b, size g, float *scratch) {
+    size D = t.D, first = t.queries_at[b], T = t.queries_at[b + 1] - first, source = t.keys_at[b], S = t.keys_at[b + 1] - source;
+    size padded = whole_vectors(S), filled = whole_vectors(T);
+    float scale = 1.0f / sqrtf((float)D);
+    float *keys = taken(&scratch, padded * D), *columns = taken(&scratch, padded * D), *of_values = taken(&scratch, padded * D);
+    float *by_keys = taken(&scratch, padded * D), *by_values = taken(&scratch, padded * D);
+    float *of_queries = taken(&scratch, filled * D), *by_out = taken(&scratch, filled * D), *by_queries = taken(&scratch, filled * D);
+    float *by_scores = taken(&scratch, filled * padded), *scores = scratch;
+    load(x[2], source, g, S, D, by_values); /* for a moment */
+    transpose(by_values, S, padded, D, of_values);
+    load(x[1], source, g, S, D, keys);
+    transpose(keys, S, padded, D, columns);
+    for (size h = g * t.group; h < (g + 1) * t.group; h++) {
+        load(x[0], first, h, T, D, of_queries);
+        load(x[3], first, h, T, D, by_out);
+        memset(of_queries + T * D, 0, (filled - T) * D * sizeof(float));
+        memset(by_out + T * D, 0, (filled - T) * D * sizeof(float));
         for (size i = 0; i < T; i += TOGETHER) {
-            size visible = seen(t, i + TOGETHER - 1, T, S);
-            queries query = some(Q, first, h, i, T), gradient = some(by_out, first, h, i, T);
-            products(query, keys, padded, visible, parts, weights);
-            products(gradient, values, padded, visible, parts, by_weights);
-            for (int q = 0; q < TOGETHER; q++) {
-                float *weight = weights + q * padded, *by_weight = by_weights + q * padded;
-                float normalizer = i + q < T ? normalizers[(first + i + q) * t.H + h] : INFINITY; /* a repeated query counts once */
-                float own = (float)seen(t, i + q, T, S);
-                lanes sum = {0};
-                for (size j = 0; j < visible; j += LANES) {
-                    lanes x = at(weight + j, 0) * scale - normalizer;
-                    x = exponentials(choose(x > 0.0f, (lanes){0}, x)); /* above 0 by rounding, or behind what it may see */
-                    x = choose(places + (float)j < own, x, (lanes){0});
-                    put(weight + j, 0, x);
-                    sum += x * at(by_weight + j, 0);
-                }
-                float mean = sum_of(sum);
-                for (size j = 0; j < visible; j += LANES)
-                    put(by_weight + j, 0, at(weight + j, 0) * (at(by_weight + j, 0) - mean) * scale);
-            }
-            spread(weights, padded, gradient, visible, parts, of_values);
-            spread(by_weights, padded, query, visible, parts, of_keys);
-            weighted(by_weights, padded, K, source, g, visible, parts, some(by_q, first, h, i, T));
+            size visible = seen(t, i + TOGETHER - 1, S), end = whole_vectors(visible);
+            sums((weights){of_queries + i * D, D, 1}, 0, D, columns, padded, end, scores + i * padded, padded, 0);
+            sums((weights){by_out + i * D, D, 1}, 0, D, of_values, padded, end, by_scores + i * padded, padded, 0);
+            for (size q = i; q < smaller(i + TOGETHER, T); q++)
+                softmax_backward(scores + q * padded, by_scores + q * padded, normalizers[(first + q) * t.H + h], seen(t, q, S), end, scale);
+            sums((weights){by_scores + i * padded, padded, 1}, 0, visible, keys, D, D, by_queries + i * D, D, 0);
         }
-    for (size j = 0; j < S; j++) {
-        memcpy(row_of(by_k, source + j, g), of_keys + j * D, D * sizeof(float));
-        memcpy(row_of(by_v, source + j, g), of_values + j * D, D * sizeof(float));
+        store(by_queries, x[4], first, h, T, D);
+        for (size j = 0; j < S; j += TOGETHER) {
+            size from = t.causal ? smaller(j / TOGETHER * TOGETHER, T) : 0;
+            sums((weights){scores + j, 1, padded}, from, T, by_out, D, D, by_values + j * D, D, h > g * t.group);
+            sums((weights){by_scores + j, 1, padded}, from, T, of_queries, D, D, by_keys + j * D, D, h > g * t.group);
+        }
     }
+    store(by_keys, x[5], source, g, S, D);
+    store(by_values, x[6], source, g, S, D);
 }
 
-/* How many numbers a thread needs to work with; `training_scratch_size` of the caller says the same. */
-static size scratch_size(task t) {
-    size most = 0;
-    for (size b = 0; b < t.B; b++) {
-        size padded = whole_vectors(t.keys_at[b + 1] - t.keys_at[b]);
-        most = padded > most ? padded : most;
-    }
-    return (4 * t.D + 2 * TOGETHER) * most;
-}
-
-/* Each sentence and each head of keys is the work of one thread; the usual widths are constants, so that sums stay in registers. */
-#define FOR_EACH(t, threads, call)                                                       \
-    size needed = scratch_size(t);                                                       \
-    _Pragma("omp parallel num_threads(threads)") {                                       \
-        float *scratch = room + omp_get_thread_num() * needed;                           \
-        _Pragma("omp for schedule(dynamic, 16)")                                         \
-        for (size n = 0; n < t.B * (t.H / t.group); n++) {                               \
-            size b = n / (t.H / t.group), g = n % (t.H / t.group);                       \
-            if (t.D == 64) { call(4); }                                                  \
-            else if (t.D == 32) { call(2); }                                             \
-            else { call((int)(t.D / LANES)); }                                           \
-        }                                                                                \
+/* Each sentence and each head of keys is the work of one thread, in its `part` of `room`. */
+#define FOR_EACH(t, call)                                              \
+    _Pragma("omp parallel num_threads(threads)") {                     \
+        float *scratch = room + omp_get_thread_num() * part;           \
+        _Pragma("omp for schedule(dynamic, 16)")                       \
+        for (size n = 0; n < t.B * (t.H / t.group); n++) {             \
+            size b = n / (t.H / t.group), g = n % (t.H / t.group);     \
+            call;                                                      \
+        }                                                              \
     }
 
-/* softmax(Q K^T / sqrt(D)) V: queries (N, H, D), keys and values (M, H / group, D) -> out (N, H, D) and normalizers (N, H). */
+/* softmax(Q K^T / sqrt(D)) V: queries (N, H, D), keys and values (M, H / group, D) -> out like queries, and normalizers (N, H). */
 void attend_within(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads, float *room,
-                   float *q, size q_row, size q_head, float *k, size k_row, size k_head, float *v, size v_row, size v_head,
-                   float *out, float *normalizers) {
+                   size part, const rows *x, float *normalizers) {
     task t = {queries_at, keys_at, B, H, group, D, causal};
-    rows Q = {q, q_row, q_head}, K = {k, k_row, k_head}, V = {v, v_row, v_head}, O = {out, H * D, D};
-    #define CALL(parts) forward_of(t, Q, K, V, O, normalizers, b, g, parts, scratch)
-    FOR_EACH(t, threads, CALL)
-    #undef CALL
+    FOR_EACH(t, forward_of(t, x, normalizers, b, g, scratch))
 }
 
-/* Its gradient: by_q, by_k and by_v, laid out like out. */
+/* Its gradient: after queries, keys and values comes that by out, then those by queries, keys and values. */
 void attend_within_backward(const size *queries_at, const size *keys_at, size B, size H, size group, size D, size causal, size threads, float *room,
-                            float *q, size q_row, size q_head, float *k, size k_row, size k_head, float *v, size v_row, size v_head,
-                            float *normalizers, float *by_out, size out_row, size out_head, float *by_q, float *by_k, float *by_v) {
+                            size part, const rows *x, const float *normalizers) {
     task t = {queries_at, keys_at, B, H, group, D, causal};
-    rows Q = {q, q_row, q_head}, K = {k, k_row, k_head}, V = {v, v_row, v_head}, O = {by_out, out_row, out_head};
-    rows dQ = {by_q, H * D, D}, dK = {by_k, H / group * D, D}, dV = {by_v, H / group * D, D};
-    #define CALL(parts) backward_of(t, Q, K, V, normalizers, O, dQ, dK, dV, b, g, parts, scratch)
-    FOR_EACH(t, threads, CALL)
-    #undef CALL
+    FOR_EACH(t, backward_of(t, x, normalizers, b, g, scratch))
+}
+
+/* x: (N, H, D) -> out: each pair of numbers, taken as a complex one, times that of its row and place in `turns` (N, D / 2), or the conjugate of it. */
+void turn(const rows *x, size N, size H, size D, const float *turns, size conjugate, size threads) {
+    const lanes sign = conjugate ? (lanes){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1}
+                                 : (lanes){-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+    #pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++)
+        for (size h = 0; h < H; h++) {
+            float pairs[MOST_PARTS * LANES];
+            load(x[0], n, h, 1, D, pairs);
+            for (size d = 0; d < D; d += LANES) {
+                lanes pair = at(pairs + d, 0), by = at(turns + n * D + d, 0);
+                lanes cosine = __builtin_shuffle(by, (whole_lanes){0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14});
+                lanes sine = __builtin_shuffle(by, (whole_lanes){1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15});
+                lanes other = __builtin_shuffle(pair, (whole_lanes){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+                put(pairs + d, 0, pair * cosine + other * (sine * sign));
+            }
+            store(pairs, x[1], n, h, 1, D);
+        }
 }
 
 INLINE float from_bfloat16(uint16_t x) {
@@ -232,7 +272,6 @@ INLINE float from_bfloat16(uint16_t x) {
     return number;
 }
 
-/* To the nearest, of two as near to the even one; there is no NaN. */
 INLINE uint16_t to_bfloat16(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);

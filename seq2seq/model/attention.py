@@ -46,10 +46,10 @@ def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask | None = None, causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
     """The same function by kernels that never hold the (T, S) weights in memory."""
-    if value.device.type == "cpu" and value.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16
-        query, key, value = query.float(), key.float(), value.float()
     if isinstance(mask, Within):
         return attention_within(query, key, value, mask, causal, dropout)
+    if value.device.type == "cpu" and value.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16
+        query, key, value = query.float(), key.float(), value.float()
     grouped = (
         {"enable_gqa": True} if query.size(1) != key.size(1) else {}
     )  # a branch, and no number that a compiler does not know yet

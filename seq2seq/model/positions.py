@@ -1,8 +1,12 @@
 """Where a token stands (section 3.5): sinusoidal and learned encodings are added to embeddings, rotary ones turn
 queries and keys."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -42,10 +46,40 @@ class Rotation:
         self.turns = turns
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self._fits_kernel(x):
+            return _Turned.apply(x, self.turns)  # type: ignore[no-any-return, no-untyped-call]
         # A pair of features is a complex number, and turning it a product: one pass over memory where sines and cosines take six.
         pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
         turned = torch.view_as_real(pairs * self.turns).flatten(-2)
         return turned if x.device.type == "cpu" else turned.type_as(x)  # on a CPU attention is made in float32
+
+    def _fits_kernel(self, x: Tensor) -> bool:
+        """Of sentences end to end, in training."""
+        alike = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.stride(3) == 1
+        one_row = x.requires_grad and len(x) == 1 and self.turns.dim() == 2
+        return alike and one_row and x.size(3) in KERNEL_WIDTHS and training_kernels() is not None
+
+
+class _Turned(torch.autograd.Function):
+    """`turn` of `training.c`: (1, H, L, D), whatever it is in, to float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
+        ctx.turns, ctx.dtype = turns, x.dtype
+        return _turned(x, turns, torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        gradient = gradient if gradient.stride(3) == 1 else gradient.contiguous()
+        return _turned(gradient, ctx.turns, ctx.dtype, back=True), None
+
+
+def _turned(x: Tensor, turns: Tensor, dtype: torch.dtype, back: bool = False) -> Tensor:
+    _, H, L, D = x.shape
+    out, turns = x.new_empty(1, L, H, D, dtype=dtype).transpose(1, 2), turns.contiguous()
+    training_kernels().turn(rows_of(x, out), L, H, D, turns.data_ptr(), int(back), torch.get_num_threads())  # type: ignore[union-attr]
+    return out
 
 
 class RotaryPositions(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.kernels import KERNEL_WIDTHS, training_kernels, training_scratch_size
+from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels, training_scratch_size
 from seq2seq.symbols import PAD, UNK
 
 _LONG = 256
@@ -73,10 +73,10 @@ class Within:
 
 
 def attention_within(query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool, dropout: float) -> Tensor:
-    """query (1, H, N, D), key and value (1, G, M, D) -> (1, H, N, D); G divides H."""
-    if dropout == 0.0 and _fits_kernel(query, within):
+    """query (1, H, N, D), key and value (1, G, M, D) -> (1, H, N, D) in the type of the values; G divides H. In between all is float32."""
+    if dropout == 0.0 and _fits_kernel(query, key, value, within):
         return _Kernel.apply(query, key, value, within, causal)  # type: ignore[no-any-return, no-untyped-call]
-    return as_padded(query, key, value, within, causal, dropout)
+    return as_padded(query.float(), key.float(), value.float(), within, causal, dropout).type_as(value)
 
 
 def as_padded(query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool, dropout: float = 0.0) -> Tensor:
@@ -98,10 +98,9 @@ def as_padded(query: Tensor, key: Tensor, value: Tensor, within: Within, causal:
     return within.queries.joined(attended.transpose(1, 2)).transpose(1, 2)
 
 
-def _fits_kernel(query: Tensor, within: Within) -> bool:
+def _fits_kernel(query: Tensor, key: Tensor, value: Tensor, within: Within) -> bool:
     return (
-        query.device.type == "cpu"
-        and query.dtype == torch.float32
+        all(x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) for x in (query, key, value))
         and query.size(3) in KERNEL_WIDTHS
         and within.keys.real.size(1) <= _LONG
         and training_kernels() is not None
@@ -115,28 +114,27 @@ class _Kernel(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool) -> Tensor:
         ctx.task = (within, causal, *query.shape[1:], query.size(1) // key.size(1))
         query, key, value = (_in_rows(x) for x in (query, key, value))
-        out, normalizers = _of_heads(query), query.new_empty(query.size(2), query.size(1))
-        _call("attend_within", ctx.task, *_rows(query, key, value), out.data_ptr(), normalizers.data_ptr())
+        out, normalizers = _of_heads(query, value.dtype), query.new_empty(query.size(2), query.size(1), dtype=torch.float32)
+        _call("attend_within", ctx.task, normalizers, query, key, value, out)
         ctx.save_for_backward(query, key, value, normalizers)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, normalizers = ctx.saved_tensors
-        by_out = _in_rows(gradients[0])
-        found = [_of_heads(x) for x in (query, key, value)]
-        pointers = [x.data_ptr() for x in found]
-        _call("attend_within_backward", ctx.task, *_rows(query, key, value), normalizers.data_ptr(), *_rows(by_out), *pointers)
+        found = [_of_heads(x, x.dtype) for x in (query, key, value)]
+        _call("attend_within_backward", ctx.task, normalizers, query, key, value, _in_rows(gradients[0]), *found)
         return *found, None, None
 
 
-def _call(name: str, task: tuple[Any, ...], *rest: int) -> None:
+def _call(name: str, task: tuple[Any, ...], normalizers: Tensor, *rows: Tensor) -> None:
     within, causal, H, _, D, group = task
     starts = [segments.starts for segments in (within.queries, within.keys)]
-    threads = torch.get_num_threads()
-    scratch = torch.empty(threads * training_scratch_size(within.keys.real.size(1), D))
+    threads, part = torch.get_num_threads(), training_scratch_size(within.queries.real.size(1), within.keys.real.size(1), D)
+    scratch = torch.empty(threads * part)
     sizes = (len(starts[0]) - 1, H, group, D, int(causal), threads)
-    getattr(training_kernels(), name)(*(start.data_ptr() for start in starts), *sizes, scratch.data_ptr(), *rest)
+    kernel = getattr(training_kernels(), name)
+    kernel(*(start.data_ptr() for start in starts), *sizes, scratch.data_ptr(), part, rows_of(*rows), normalizers.data_ptr())
 
 
 def _in_rows(x: Tensor) -> Tensor:
@@ -144,11 +142,7 @@ def _in_rows(x: Tensor) -> Tensor:
     return x if x.stride(3) == 1 else x.contiguous()
 
 
-def _of_heads(like: Tensor) -> Tensor:
+def _of_heads(like: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for (1, H, N, D), the heads of a position side by side."""
     _, H, N, D = like.shape
-    return like.new_empty(1, N, H, D).transpose(1, 2)
-
-
-def _rows(*tensors: Tensor) -> list[int]:
-    return [number for x in tensors for number in (x.data_ptr(), x.stride(2), x.stride(1))]
+    return like.new_empty(1, N, H, D, dtype=dtype).transpose(1, 2)

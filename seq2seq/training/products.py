@@ -156,14 +156,18 @@ def _bfloat16_pays() -> bool:
 
 
 def _by_onednn(dtype: torch.dtype) -> float:
-    """Seconds for a product of usual size; without end where the library is not there."""
-    x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    """Seconds for a layer of usual size; without end where the library is not there."""
+    x, weight, bias = _usual(dtype)
     try:
-        return least_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""), 9)
+        return least_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""), 9)
     except (RuntimeError, AttributeError):
         return math.inf
 
 
 def _by_torch(dtype: torch.dtype) -> float:
-    x, weight = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-    return least_seconds(lambda: F.linear(x, weight), 9)
+    x, weight, bias = _usual(dtype)
+    return least_seconds(lambda: F.linear(x, weight, bias), 9)
+
+
+def _usual(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype), torch.ones(512, dtype=dtype)

@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seq2seq.model import positions
 from seq2seq.model import segments as module
 from seq2seq.model.attention import scaled_dot_product_attention
+from seq2seq.model.positions import RotaryPositions
 from seq2seq.model.segments import ROUND, Segments, Within, as_padded, attention_within, filled_up
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
@@ -61,6 +63,44 @@ def test_attention_within_is_attention_under_a_mask(
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         for ours, theirs in zip(torch.autograd.grad(found, inputs, gradient), of_expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("narrow", [(True, True, True), (False, False, True), (True, False, False)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_within_of_bfloat16_is_that_of_the_same_numbers_rounded(narrow: tuple[bool, ...], causal: bool) -> None:
+    """Rotary queries and keys are float32 beside values in bfloat16; in between nothing is rounded."""
+    torch.manual_seed(1)
+    sentences = segments(lengths(5, 40))
+    within = Within(sentences, sentences)
+    inputs = [torch.randn(1, 4, int(sentences.real.sum()), 32).bfloat16().requires_grad_() for _ in narrow]
+    mixed = [x if is_narrow else x.float() for x, is_narrow in zip(inputs, narrow, strict=True)]
+    found = attention_within(*mixed, within, causal, 0.0)  # type: ignore[misc]
+    expected = as_padded(*(x.float() for x in inputs), within, causal)  # type: ignore[misc]
+    assert found.dtype == mixed[2].dtype
+    torch.testing.assert_close(found, expected.type_as(found), rtol=0.01, atol=1e-4)
+    gradient = torch.randn_like(found)
+    by_found = torch.autograd.grad(found, inputs, gradient)
+    for ours, theirs in zip(by_found, torch.autograd.grad(expected, inputs, gradient.float()), strict=True):
+        assert ours.dtype == torch.bfloat16
+        torch.testing.assert_close(ours, theirs, rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 32, 48, 128])
+def test_rotation_in_c_is_the_product_of_complex_numbers(dtype: torch.dtype, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    rows = torch.randn(1, 21, 2, 3, width).to(dtype).requires_grad_()
+    rotation = RotaryPositions(40, width)(torch.randint(0, 40, (21,)))
+
+    def turned() -> tuple[torch.Tensor, torch.Tensor]:
+        found = rotation(rows[:, :, 1].transpose(1, 2))  # a part of wider rows, as it comes from one product
+        return found, torch.autograd.grad(found, rows, torch.ones_like(found).cumsum(dim=-1))[0]
+
+    found = turned()
+    monkeypatch.setattr(positions, "training_kernels", lambda: None)
+    for ours, theirs in zip(found, turned(), strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_large_scores_do_not_overflow() -> None:
