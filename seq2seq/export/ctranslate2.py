@@ -53,7 +53,7 @@ def _check(config: TransformerConfig) -> None:
     inexpressible = {
         "key_value_heads (keys and values shared by groups of heads)": encoder.heads != encoder.key_value_heads
         or decoder.heads != decoder.key_value_heads,
-        "norm_order=deep (a residual that is scaled)": config.norm_order == "deep",
+        f"norm_order={config.norm_order} (a residual that is scaled)": config.norm_order in ("deep", "admin"),
         "decoder_d_model (a decoder of another width)": encoder.d_model != decoder.d_model,
     }
     if named := [what for what, is_so in inexpressible.items() if is_so]:

@@ -40,8 +40,7 @@ def _residual(residual: Residual, sublayer: Step) -> Step:
     norm = _norm(residual.norm)
     if residual.norm_first:
         return lambda x, kept, newest: sublayer(norm(x), kept, newest).add_(x)
-    scale = residual.scale
-    return lambda x, kept, newest: norm(sublayer(x, kept, newest).add_(x, alpha=scale))
+    return lambda x, kept, newest: norm(sublayer(x, kept, newest).add_(residual.kept(x)))
 
 
 def _norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:

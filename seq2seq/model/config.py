@@ -46,10 +46,11 @@ class TransformerConfig:
     decoder_heads: int | None = None
     decoder_key_value_heads: int | None = None
     decoder_d_feedforward: int | None = None
-    norm_order: Literal["post", "pre", "deep"] = "post"
+    norm_order: Literal["post", "pre", "deep", "admin"] = "post"
     """post: LayerNorm(x + Sublayer(x)), the paper (section 3.1). pre: x + Sublayer(LayerNorm(x)), with one more norm
     at the end of each stack (Xiong et al., 2020): trains at high learning rates without care. deep: LayerNorm(a x + Sublayer(x)), and
-    sub-layers that begin smaller (DeepNet; Wang et al., 2022): post-norm for stacks of any height."""
+    sub-layers that begin smaller (DeepNet; Wang et al., 2022): post-norm for stacks of any height. admin: the same with scales that are learned, and begin
+    so that no sub-layer weighs too much (Liu et al., 2020)."""
     norm: Literal["layer", "rms"] = "layer"
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"

@@ -15,7 +15,9 @@ from seq2seq.bundle import Bundle, Card
 from seq2seq.errors import DivergedProblem, MachineProblem
 from seq2seq.kernels import training_kernels
 from seq2seq.model.config import TransformerConfig
+from seq2seq.model.residual import balance
 from seq2seq.model.transformer import Transformer
+from seq2seq.symbols import SPECIAL
 from seq2seq.training.averaging import LISTS, MovingAverage, Snapshots
 from seq2seq.training.callbacks import BestBundle, MetricsFile, SaveState, ValidateWhenDue
 from seq2seq.training.data import TranslationData
@@ -31,7 +33,12 @@ from seq2seq.training.state import KEPT, States
 def new_model(config: TransformerConfig, seed: int) -> Transformer:
     """An untrained model; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    return Transformer(config)
+    model = Transformer(config)
+    if config.norm_order == "admin":
+        shape = (8, min(32, config.max_length))
+        ids = [torch.randint(len(SPECIAL), size, shape) for size in (config.source_vocab_size, config.target_vocab_size)]
+        balance((model.encoder, model.decoder), lambda: model.eval().features(*ids))
+    return model.train()
 
 
 def machine(processes: int = 1) -> dict[str, str]:

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from seq2seq.model.cache import Cache
 from seq2seq.model.config import TransformerConfig
-from seq2seq.model.residual import depths
+from seq2seq.model.residual import balance, depths
 from seq2seq.model.transformer import Transformer
+from seq2seq.training.run import new_model
 from tests.conftest import ids, small_config
 
 VARIANTS = [
     dict(),
     dict(norm_order="pre"),
     dict(norm_order="deep", decoder_layers=3),
+    dict(norm_order="admin"),
     dict(norm_order="pre", norm="rms", activation="swiglu", positions="rotary", key_value_heads=2),
     dict(positions="learned", activation="gelu", tied_embeddings="none", decoder_d_model=24, decoder_layers=1),
     dict(tied_embeddings="two-way", target_vocab_size=30, decoder_heads=2, decoder_key_value_heads=1),
@@ -292,7 +294,7 @@ def test_tying(tied: str, matrices: int) -> None:
 
 @pytest.mark.parametrize(
     ("order", "norm", "activation", "positions"),
-    product(["post", "pre", "deep"], ["layer", "rms"], ["relu", "gelu", "swiglu"], ["sinusoidal", "learned", "rotary"]),
+    product(["post", "pre", "deep", "admin"], ["layer", "rms"], ["relu", "gelu", "swiglu"], ["sinusoidal", "learned", "rotary"]),
 )
 def test_every_choice_runs_and_learns(order: str, norm: str, activation: str, positions: str) -> None:
     model = Transformer(small_config(norm_order=order, norm=norm, activation=activation, positions=positions, dropout=0.1))
@@ -310,11 +312,10 @@ def test_each_dropout_acts_in_training_only(place: str) -> None:
 
 
 def test_a_deep_stack_learns_at_both_ends() -> None:
-    """DeepNet: 24 layers of post-norm have next to no gradient at the bottom, and those of DeepNet as much as at the top."""
+    """24 layers of post-norm have next to no gradient at the bottom, and those of DeepNet and Admin no less than at the top."""
 
     def bottom_to_top(order: str) -> float:
-        torch.manual_seed(0)
-        model = Transformer(small_config(layers=24, norm_order=order, d_model=32))
+        model = new_model(small_config(layers=24, norm_order=order, d_model=32), 0)
         target = ids(8, 9)
         nn.functional.cross_entropy(model(ids(8, 9), target).flatten(0, 1), target.flatten()).backward()
         bottom, top = (model.decoder.layers[i].feedforward.inner.weight.grad.norm().item() for i in (0, -1))
@@ -322,6 +323,7 @@ def test_a_deep_stack_learns_at_both_ends() -> None:
 
     assert bottom_to_top("post") < 0.01
     assert 0.5 < bottom_to_top("deep") < 2
+    assert 0.5 < bottom_to_top("admin") < 10
 
 
 def test_deepnet_scales_as_its_paper_says() -> None:
@@ -333,3 +335,21 @@ def test_deepnet_scales_as_its_paper_says() -> None:
     x = torch.randn(2, 3, 16)
     residual = model.encoder.layers[3].feedforward_residual.eval()
     torch.testing.assert_close(residual(x, lambda x: 2 * x), residual.norm(x * encoder.scale + 2 * x))
+
+
+def test_admin_begins_with_the_variance_of_what_was_added() -> None:
+    """Each scale squared is 1 and the variances of all that lower sub-layers of the stack add."""
+    model = Transformer(small_config(layers=3, norm_order="admin", d_model=32)).eval()
+    source, added = ids(8, 30), [1.0]
+    balance((model.encoder, model.decoder), lambda: model.features(source, ids(8, 30)))
+    with torch.no_grad():
+        x, _ = model.source_embedding(source, torch.arange(30))
+        for layer in model.encoder.layers:
+            for residual, sublayer in (
+                (layer.self_attention_residual, lambda x, layer=layer: layer.self_attention(x, x)),
+                (layer.feedforward_residual, layer.feedforward),
+            ):
+                torch.testing.assert_close(residual.scale**2, torch.full((32,), sum(added)))
+                added.append(sublayer(x).var().item())
+                x = residual.norm(residual.scale * x + sublayer(x))
+    assert sum(added) > 1.3
