@@ -4,9 +4,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -334,6 +334,7 @@ class _Beginning:
 
 
 def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Outcome) -> None:
+    from seq2seq.decoding.beam import BeamSearch
     from seq2seq.training.screen import summary
 
     rows = [
@@ -345,13 +346,27 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     of = getattr(job.recipe, "of", job.recipe)
     left_out = r"recipe\.(source|target)=" if of is job.recipe else "$"
     said = [argument for argument in _asked() if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
-    recipe = shlex.join([f"recipe={job.recipe_name}", *said])
+    recipe = [f"recipe={job.recipe_name}", *said]
     split = "validation" if getattr(of, "test", "") is None else "test"
+    decoding = list(_decoding(job.decoding, BeamSearch(), "decoding"))
+    if (search := type(job.decoding).__module__.rpartition(".")[2]) != "beam":
+        decoding.insert(0, f"decoding={search}")
+    tokenize = [f"tokenize={job.tokenize}"] if job.tokenize != "auto" else []
     commands = [
-        f"seq2seq-evaluate bundle={folder.bundle} {recipe} split={split}",
-        f"seq2seq-translate bundle={folder.bundle} < in.txt > out.txt",
+        shlex.join(["seq2seq-evaluate", f"bundle={folder.bundle}", *recipe, f"split={split}", *tokenize, *decoding]),
+        shlex.join(["seq2seq-translate", f"bundle={folder.bundle}", *decoding]) + " < in.txt > out.txt",
     ]
     summary(console, rows, commands)
+
+
+def _decoding(chosen: Any, usual: Any, name: str) -> Iterator[str]:
+    """The settings that let other commands search as validation did."""
+    for field in fields(chosen):
+        value, other = getattr(chosen, field.name), getattr(usual, field.name, None)
+        if is_dataclass(value):
+            yield from _decoding(value, other, f"{name}.{field.name}")
+        elif value != other:
+            yield f"{name}.{field.name}={value}"
 
 
 if __name__ == "__main__":
