@@ -42,6 +42,12 @@ def test_every_command_has_its_yaml() -> None:
         composed(name)
 
 
+def test_commands_after_a_training_search_as_it_did() -> None:
+    asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
+    assert train.search_settings(composed("train", *asked).decoding) == asked
+    assert train.search_settings(composed("train").decoding) == []
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds(choice: str) -> None:
     group, name = choice.split("/")
@@ -52,6 +58,7 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
     if group == "decoding":
         search: Search = composed("translate", f"decoding={name}").decoding
         assert search == job.decoding
+        assert composed("evaluate", *train.search_settings(search)).decoding == search
     if group == "recipe":
         assert composed("evaluate", f"recipe={name}").recipe == job.recipe
     if group == "model":

@@ -334,7 +334,6 @@ class _Beginning:
 
 
 def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Outcome) -> None:
-    from seq2seq.decoding.beam import BeamSearch
     from seq2seq.training.screen import summary
 
     rows = [
@@ -348,9 +347,7 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     said = [argument for argument in _asked() if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
     recipe = [f"recipe={job.recipe_name}", *said]
     split = "validation" if getattr(of, "test", "") is None else "test"
-    decoding = list(_decoding(job.decoding, BeamSearch(), "decoding"))
-    if (search := type(job.decoding).__module__.rpartition(".")[2]) != "beam":
-        decoding.insert(0, f"decoding={search}")
+    decoding = search_settings(job.decoding)
     tokenize = [f"tokenize={job.tokenize}"] if job.tokenize != "auto" else []
     commands = [
         shlex.join(["seq2seq-evaluate", f"bundle={folder.bundle}", *recipe, f"split={split}", *tokenize, *decoding]),
@@ -359,14 +356,20 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     summary(console, rows, commands)
 
 
-def _decoding(chosen: Any, usual: Any, name: str) -> Iterator[str]:
-    """The settings that let other commands search as validation did."""
-    for field in fields(chosen):
-        value, other = getattr(chosen, field.name), getattr(usual, field.name, None)
-        if is_dataclass(value):
-            yield from _decoding(value, other, f"{name}.{field.name}")
-        elif value != other:
-            yield f"{name}.{field.name}={value}"
+def search_settings(search: Any) -> list[str]:
+    """What lets other commands search like this, which by themselves search with a beam."""
+    from seq2seq.decoding.beam import BeamSearch
+
+    def unusual(chosen: Any, usual: Any, name: str) -> Iterator[str]:
+        for field in fields(chosen):
+            value, other = getattr(chosen, field.name), getattr(usual, field.name, None)
+            if is_dataclass(value):
+                yield from unusual(value, other, f"{name}.{field.name}")
+            elif value != other:
+                yield f"{name}.{field.name}={value}"
+
+    kind = type(search).__module__.rpartition(".")[2]
+    return [*([f"decoding={kind}"] if kind != "beam" else []), *unusual(search, BeamSearch(), "decoding")]
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ MOST_PARTS = 8
 AT_ONCE = 8
 """Hypotheses of a sentence that read a key or value together."""
 TOGETHER = 4
-"""Queries in training that do: their sums need not wait for each other."""
+"""Sums of attention in training that are made together: they need not wait for each other."""
 KERNEL_WIDTHS = range(LANES, MOST_PARTS * LANES + 1, LANES)
-"""Widths of a head that the kernels of attention can do."""
+"""Widths of a head that the kernels of attention and of rotary positions can do."""
 
 
 def scratch_size(nodes: int) -> int:

@@ -75,6 +75,17 @@ static void transpose(const float *x, size count, size padded, size D, float *ou
         }
 }
 
+/* The sums below stay in registers: so many numbers each, and as many of them side by side as there are registers for. Vectors that are wider than
+   registers would be kept in memory. */
+#ifdef __AVX512F__
+#define REGISTER 16
+#define SIDE_BY_SIDE 4
+#else
+#define REGISTER 8
+#define SIDE_BY_SIDE 2
+#endif
+typedef float vector __attribute__((vector_size(4 * REGISTER), aligned(4), may_alias));
+
 /* Weights of rows: that of row k in sum r is numbers[r * by_sum + k * by_row]. */
 typedef struct {
     const float *numbers;
@@ -82,25 +93,25 @@ typedef struct {
 } weights;
 
 INLINE void some_sums(weights w, size from, size to, const float *x, size width, int vectors, float *out, size out_width, int more) {
-    lanes sum[TOGETHER][4];
+    vector sum[TOGETHER][SIDE_BY_SIDE];
     for (int r = 0; r < TOGETHER; r++)
-        for (int v = 0; v < vectors; v++) sum[r][v] = more ? at(out + r * out_width, v) : (lanes){0};
+        for (int v = 0; v < vectors; v++) sum[r][v] = more ? ((const vector *)(out + r * out_width))[v] : (vector){0};
     for (size k = from; k < to; k++)
         for (int r = 0; r < TOGETHER; r++) {
             float weight = w.numbers[r * w.by_sum + k * w.by_row];
-            for (int v = 0; v < vectors; v++) sum[r][v] += weight * at(x + k * width, v);
+            for (int v = 0; v < vectors; v++) sum[r][v] += weight * ((const vector *)(x + k * width))[v];
         }
     for (int r = 0; r < TOGETHER; r++)
-        for (int v = 0; v < vectors; v++) put(out + r * out_width, v, sum[r][v]);
+        for (int v = 0; v < vectors; v++) ((vector *)(out + r * out_width))[v] = sum[r][v];
 }
 
 /* All of attention's products: TOGETHER sums of the rows `from` up to `to` of x, as far as `width` numbers of each, a multiple of LANES; with
    `more` on top of what is in `out`. Each row lies `x_width` numbers behind the one before, and each sum `out_width`. */
 INLINE void sums(weights w, size from, size to, const float *x, size x_width, size width, float *out, size out_width, int more) {
-    size d = 0;
-    for (; width - d >= 4 * LANES; d += 4 * LANES) some_sums(w, from, to, x + d, x_width, 4, out + d, out_width, more);
-    for (; width - d >= 2 * LANES; d += 2 * LANES) some_sums(w, from, to, x + d, x_width, 2, out + d, out_width, more);
-    for (; width - d >= LANES; d += LANES) some_sums(w, from, to, x + d, x_width, 1, out + d, out_width, more);
+    size d = 0, most = SIDE_BY_SIDE * REGISTER;
+    for (; width - d >= most; d += most) some_sums(w, from, to, x + d, x_width, SIDE_BY_SIDE, out + d, out_width, more);
+    for (; width - d >= most / 2; d += most / 2) some_sums(w, from, to, x + d, x_width, SIDE_BY_SIDE / 2, out + d, out_width, more);
+    for (; width - d >= REGISTER; d += REGISTER) some_sums(w, from, to, x + d, x_width, 1, out + d, out_width, more);
 }
 
 /* Numbers at the places from `start` on: those before `visible`, and `other` in the place of the rest. */
@@ -211,7 +222,7 @@ static void backward_of(task t, const rows *x, const float *normalizers, size b,
         }
         store(by_queries, x[4], first, h, T, D);
         for (size j = 0; j < S; j += TOGETHER) {
-            size from = t.causal ? smaller(j / TOGETHER * TOGETHER, T) : 0;
+            size from = t.causal ? smaller(j, T) : 0;
             sums((weights){scores + j, 1, padded}, from, T, by_out, D, D, by_values + j * D, D, h > g * t.group);
             sums((weights){by_scores + j, 1, padded}, from, T, of_queries, D, D, by_keys + j * D, D, h > g * t.group);
         }

@@ -45,7 +45,7 @@ def scaled_dot_product_attention(
 def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask | None = None, causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
-    """The same function by kernels that never hold the (T, S) weights in memory."""
+    """The same function by kernels that never hold all (T, S) weights at once."""
     if isinstance(mask, Within):
         return attention_within(query, key, value, mask, causal, dropout)
     if value.device.type == "cpu" and value.dtype == torch.bfloat16:  # its backward takes five times as long in bfloat16

@@ -55,8 +55,8 @@ class Residual(nn.Module):
 
 @torch.no_grad()
 def balance(stacks: Any, look: Callable[[], object]) -> None:
-    """Admin's beginning (Liu et al., 2020, section 4): x is scaled to the variance of all that was added to it in its stack before, so that a high
-    sub-layer does not outweigh those below it.
+    """Admin's beginning (Liu et al., 2020, section 4): the square of each scale is 1 and the variances of all that was added in its stack before, so
+    that a high sub-layer does not outweigh those below it.
 
     Args:
         stacks: encoder and decoder, of norm_order admin.
@@ -72,6 +72,8 @@ def balance(stacks: Any, look: Callable[[], object]) -> None:
 
         residuals = [module for module in stack.modules() if isinstance(module, Residual)]
         hooks += [residual.register_forward_pre_hook(measure) for residual in residuals]
-    look()
-    for hook in hooks:
-        hook.remove()
+    try:
+        look()
+    finally:
+        for hook in hooks:
+            hook.remove()

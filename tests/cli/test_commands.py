@@ -13,11 +13,7 @@ import pytest
 import torch
 
 from seq2seq.bundle import Bundle, BundleConfig
-from seq2seq.cli.train import _decoding
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.decoding.beam import BeamSearch
-from seq2seq.decoding.penalties import LengthPenalty
-from seq2seq.decoding.sampling import Sampling
 from seq2seq.model.transformer import Transformer
 from tests.conftest import counting_pairs, write_corpus
 
@@ -64,13 +60,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "seq2seq-translate bundle=runs/mine/bundle" in said
     assert said.count("BLEU") >= 3
     return folder
-
-
-def test_what_goes_on_searches_as_validation_did() -> None:
-    tuned = BeamSearch(beam_size=5, length_penalty=LengthPenalty(alpha=2.0))
-    assert list(_decoding(tuned, BeamSearch(), "decoding")) == ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
-    assert list(_decoding(BeamSearch(), BeamSearch(), "decoding")) == []
-    assert "decoding.top_k=7" in list(_decoding(Sampling(top_k=7), BeamSearch(), "decoding"))
 
 
 def test_train_leaves_config_metrics_checkpoint_and_bundle(trained: Path) -> None:

@@ -13,11 +13,11 @@ from tests.training.small_run import OPTIONS, Run
 
 
 def losses_and_gradients(run: Run, options: TrainerOptions) -> tuple[list[float], torch.Tensor]:
-    """Of three batches of different shapes."""
+    """Of three batches of different shapes, and one of a single pair."""
     run.module.prepare(options)
-    losses = []
-    for number in range(3):
-        loss, nll = run.module.train()._losses(run.data._train.batch(run.data.plan[number]))
+    losses, plan = [], run.data.plan
+    for rows in (plan[0], plan[1], plan[2], plan[0][:1]):
+        loss, nll = run.module.train()._losses(run.data._train.batch(rows))
         loss.backward()  # type: ignore[no-untyped-call]
         losses += [loss.item(), nll.item()]
     return losses, torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
