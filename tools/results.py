@@ -47,8 +47,8 @@ def collect(run: Path, page: Path) -> Path:
         "test_set": judged["test_set"],
         "parameters": sum(parameter.numel() for parameter in Bundle.load(run / "bundle").model.parameters()),
         "minutes": round(seconds / 60, 1),
-        "validation": round(outcome["bleu"], 2),
-        "scores": {score["metric"]: [round(score["value"], 2), score["signature"]] for score in judged["scores"]},
+        "validation": outcome["bleu"],
+        "scores": {score["metric"]: [score["value"], score["signature"]] for score in judged["scores"]},
     }
     name = re.sub(r"\W+", "-", f"{judged['test_set']} {digest_of(command)[:8]} seed {seed}")
     path = page.parent / "results" / f"{name}.json"
