@@ -36,6 +36,12 @@ INLINE void load(rows x, size first, size head, size count, size D, float *out) 
     }
 }
 
+/* With zeros behind, up to `filled` rows. */
+INLINE void load_filled(rows x, size first, size head, size count, size filled, size D, float *out) {
+    load(x, first, head, count, D, out);
+    memset(out + count * D, 0, (filled - count) * D * sizeof(float));
+}
+
 /* And back. */
 INLINE void store(const float *in, rows x, size first, size head, size count, size D) {
     for (size i = 0; i < count; i++, in += D) {
@@ -171,16 +177,15 @@ INLINE float *taken(float **scratch, size count) {
 /* x: queries, keys, values, and what comes out. */
 static void forward_of(task t, const rows *x, float *normalizers, size b, size g, float *scratch) {
     size D = t.D, first = t.queries_at[b], T = t.queries_at[b + 1] - first, source = t.keys_at[b], S = t.keys_at[b + 1] - source;
-    size padded = whole_vectors(S);
+    size padded = whole_vectors(S), filled = whole_vectors(T);
     float scale = 1.0f / sqrtf((float)D);
     float *keys = taken(&scratch, padded * D), *columns = taken(&scratch, padded * D), *values = taken(&scratch, padded * D);
-    float *of_queries = taken(&scratch, whole_vectors(T) * D), *out = taken(&scratch, whole_vectors(T) * D), *scores = scratch;
+    float *of_queries = taken(&scratch, filled * D), *out = taken(&scratch, filled * D), *scores = scratch;
     load(x[1], source, g, S, D, keys);
     load(x[2], source, g, S, D, values);
     transpose(keys, S, padded, D, columns);
     for (size h = g * t.group; h < (g + 1) * t.group; h++) {
-        load(x[0], first, h, T, D, of_queries);
-        memset(of_queries + T * D, 0, (whole_vectors(T) - T) * D * sizeof(float));
+        load_filled(x[0], first, h, T, filled, D, of_queries);
         for (size i = 0; i < T; i += TOGETHER) {
             size end = whole_vectors(seen(t, i + TOGETHER - 1, S));
             sums((weights){of_queries + i * D, D, 1}, 0, D, columns, padded, end, scores, padded, 0);
@@ -208,10 +213,8 @@ static void backward_of(task t, const rows *x, const float *normalizers, size b,
     load(x[1], source, g, S, D, keys);
     transpose(keys, S, padded, D, columns);
     for (size h = g * t.group; h < (g + 1) * t.group; h++) {
-        load(x[0], first, h, T, D, of_queries);
-        load(x[3], first, h, T, D, by_out);
-        memset(of_queries + T * D, 0, (filled - T) * D * sizeof(float));
-        memset(by_out + T * D, 0, (filled - T) * D * sizeof(float));
+        load_filled(x[0], first, h, T, filled, D, of_queries);
+        load_filled(x[3], first, h, T, filled, D, by_out);
         for (size i = 0; i < T; i += TOGETHER) {
             size visible = seen(t, i + TOGETHER - 1, S), end = whole_vectors(visible);
             sums((weights){of_queries + i * D, D, 1}, 0, D, columns, padded, end, scores + i * padded, padded, 0);

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels
+from seq2seq.model.segments import in_rows, of_heads
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -72,14 +73,12 @@ class _Turned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        gradient = gradient if gradient.stride(3) == 1 else gradient.contiguous()
-        return _turned(gradient, ctx.turns, ctx.dtype, back=True), None
+        return _turned(in_rows(gradients[0]), ctx.turns, ctx.dtype, back=True), None
 
 
 def _turned(x: Tensor, turns: Tensor, dtype: torch.dtype, back: bool = False) -> Tensor:
     _, H, L, D = x.shape
-    out, turns = x.new_empty(1, L, H, D, dtype=dtype).transpose(1, 2), turns.contiguous()
+    out, turns = of_heads(x, dtype), turns.contiguous()
     training_kernels().turn(rows_of(x, out), L, H, D, turns.data_ptr(), int(back), torch.get_num_threads())  # type: ignore[union-attr]
     return out
 

@@ -113,8 +113,8 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool) -> Tensor:
         ctx.task = (within, causal, *query.shape[1:], query.size(1) // key.size(1))
-        query, key, value = (_in_rows(x) for x in (query, key, value))
-        out, normalizers = _of_heads(query, value.dtype), query.new_empty(query.size(2), query.size(1), dtype=torch.float32)
+        query, key, value = (in_rows(x) for x in (query, key, value))
+        out, normalizers = of_heads(query, value.dtype), query.new_empty(query.size(2), query.size(1), dtype=torch.float32)
         _call("attend_within", ctx.task, normalizers, query, key, value, out)
         ctx.save_for_backward(query, key, value, normalizers)
         return out
@@ -122,8 +122,8 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, normalizers = ctx.saved_tensors
-        found = [_of_heads(x, x.dtype) for x in (query, key, value)]
-        _call("attend_within_backward", ctx.task, normalizers, query, key, value, _in_rows(gradients[0]), *found)
+        found = [of_heads(x, x.dtype) for x in (query, key, value)]
+        _call("attend_within_backward", ctx.task, normalizers, query, key, value, in_rows(gradients[0]), *found)
         return *found, None, None
 
 
@@ -137,12 +137,12 @@ def _call(name: str, task: tuple[Any, ...], normalizers: Tensor, *rows: Tensor) 
     kernel(*(start.data_ptr() for start in starts), *sizes, scratch.data_ptr(), part, rows_of(*rows), normalizers.data_ptr())
 
 
-def _in_rows(x: Tensor) -> Tensor:
+def in_rows(x: Tensor) -> Tensor:
     """Numbers of a head must lie side by side."""
     return x if x.stride(3) == 1 else x.contiguous()
 
 
-def _of_heads(like: Tensor, dtype: torch.dtype) -> Tensor:
+def of_heads(like: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for (1, H, N, D), the heads of a position side by side."""
     _, H, N, D = like.shape
     return like.new_empty(1, N, H, D, dtype=dtype).transpose(1, 2)
