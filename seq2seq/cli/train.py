@@ -179,7 +179,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
     loggers = job.logger.make(folder.path) if processes.first else []
     options = replace(job.trainer, sharded=job.trainer.sharded and processes.count > 1)
-    sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits["train"]
+    sizes, train = (tokenizer.source_vocab_size, tokenizer.target_vocab_size), corpus.splits.pop("train")
     model_config = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     begun = Bundle.load(job.begin_from) if job.begin_from else None
     if begun and job.begin_vocabulary == "anew":
@@ -199,6 +199,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     if job.tokenizer.sampling or job.noise.is_on:
         noise = SourceNoise(job.noise, tokenizer, corpus.source) if job.noise.is_on else None
         drawn = DrawnPairs(pairs["train"], train, tokenizer, job.seed, model_config.max_length, noise)
+    weights = weights_of(train)
+    del train  # its text, which may be long, leaves memory where nothing is drawn from it
     data = TranslationData(
         pairs["train"],
         pairs["validation"],
@@ -206,7 +208,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         job.seed,
         job.trainer.max_steps,
         model_config.max_length,
-        weights_of(train),
+        weights,
         drawn,
         processes,
         options.sharded,
@@ -307,15 +309,14 @@ _ACCUMULATE, _LIBRARY, _PRECISION = "batches an update", "products by", "product
 
 def _batch(job: TrainJob, folder: RunFolder, model: "Transformer", pairs: "TokenPairs", processes: "Processes") -> BatchConfig:
     """The settings, and where they say auto, what this machine has room for; a run that goes on keeps what it began with."""
-    from seq2seq.training.data import within
     from seq2seq.training.memory import measured
 
     if job.batch.max_tokens != "auto":
         return job.batch
     if (before := folder.chosen(_ACCUMULATE, anew=job.resume == "restart")) is not None:
         return replace(job.batch, max_tokens=-(-job.batch.per_update // int(before)), accumulate=int(before))
-    passes, fitting = 2 if job.optimizer.r_drop else 1, within(pairs, model.config.max_length)
-    return measured(job.batch, model, pairs, fitting, job.trainer.on_cpu, passes, processes, job.trainer.sharded)
+    passes = 2 if job.optimizer.r_drop else 1
+    return measured(job.batch, model, pairs, job.trainer.on_cpu, passes, processes, job.trainer.sharded)
 
 
 @dataclass(frozen=True)

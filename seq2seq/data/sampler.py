@@ -49,7 +49,11 @@ and what is read of the corpus at a time lies together."""
 
 
 class BatchPlan:
-    """The batches of an endless run over a corpus, by number. An epoch has the chunks in a new order."""
+    """The batches of an endless run over a corpus, by number. An epoch has the chunks in a new order.
+
+    Attributes:
+        pairs: how many it is made of.
+    """
 
     def __init__(
         self,
@@ -58,18 +62,22 @@ class BatchPlan:
         config: BatchConfig,
         seed: int,
         weights: npt.NDArray[np.float32] | None = None,
+        max_length: int | None = None,
     ) -> None:
         """Lengths are in tokens, EOS counted; there must be at least one pair, and `max_tokens` must be known.
 
         Args:
             weights: how often each pair comes in an epoch, 2.5 being twice or three times; unset: once.
+            max_length: pairs with a longer side are left out; there must be one that is not.
         """
         assert config.max_tokens != "auto", "see seq2seq/training/memory.py"
-        self._lengths, self._seed = (source_lengths, target_lengths), seed
+        self._lengths, self._seed, self._max_length = (source_lengths, target_lengths), seed, max_length
         self._max_tokens, self._bucket_width = config.max_tokens, config.bucket_width
         self._weights = weights if weights is not None and (weights != 1).any() else None
-        self._batches = np.array([self._chunk(chunk).batches for chunk in range(-(-len(source_lengths) // CHUNK))])
-        self.batches_per_epoch = int(self._batches.sum())
+        chunks = (self._chunk(number) for number in range(-(-len(source_lengths) // CHUNK)))
+        counts = np.array([(chunk.batches, chunk.pairs) for chunk in chunks])
+        self._batches = counts[:, 0]
+        self.batches_per_epoch, self.pairs = (int(count) for count in counts.sum(0))
 
     def __getitem__(self, number: int) -> Indices:
         """The pairs of batch `number`, counted from 0 over all epochs."""
@@ -83,9 +91,9 @@ class BatchPlan:
         return order[starts[batch] : starts[batch + 1]]
 
     def padding_share(self) -> tuple[float, float]:
-        """The share of source and of target positions that are padding, over the first chunk of the first epoch."""
+        """The share of source and of target positions that are padding, over one chunk of the first epoch."""
         padded, real = np.zeros(2), np.zeros(2)
-        order, starts, _ = self._epoch(0, 0)
+        order, starts, _ = self._epoch(int(self._batches.argmax()), 0)
         for start, stop in pairwise(starts.tolist()):
             for side, lengths in enumerate(self._lengths):
                 of_batch = lengths[order[start:stop]]
@@ -99,6 +107,8 @@ class BatchPlan:
         pairs = len(self._lengths[0])
         chunks = -(-pairs // CHUNK)
         rows = np.arange(pairs) if chunks == 1 else _blocks(pairs, chunk, chunks, self._seed)
+        if self._max_length is not None:
+            rows = rows[np.maximum(*(side[rows] for side in self._lengths)) <= self._max_length]
         source, target = (side[rows] for side in self._lengths)
         weights = None if self._weights is None else self._weights[rows]
         return _Chunk(rows, source, target, self._max_tokens, self._bucket_width, weights, (self._seed, chunk))
@@ -119,6 +129,7 @@ class _Chunk:
     """The part of a plan that is for some of the pairs, `rows`.
 
     Attributes:
+        pairs: how many it is made of.
         batches: how many an epoch has of it.
     """
 
@@ -140,7 +151,7 @@ class _Chunk:
         jumps = (np.diff(target[order]) != 0) | (np.diff(turning[order]) != 0)
         self._bucket = np.empty(len(order), dtype=np.int32)
         self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
-        self._widths = np.maximum(source, target)
+        self._widths, self.pairs = np.maximum(source, target), len(rows)
         self._starts = _cut(self._widths[order], max_tokens)
         self.batches = len(self._starts if weights is None else self._weighted_epoch(0)[1]) - 1
 
@@ -159,7 +170,7 @@ class _Chunk:
         """Each pair as often as the whole part of its weight says, and as many more, drawn anew, as the rest of the weights comes to."""
         assert self._weights is not None
         draw = self._draw(epoch, 1)
-        taken = []
+        taken = [np.arange(0)]  # there may be no pair that fits
         for weight in np.unique(self._weights):
             pairs = draw.permutation(np.flatnonzero(self._weights == weight))
             taken.append(np.resize(pairs, max(1, round(float(weight) * len(pairs)))))
@@ -178,7 +189,7 @@ def _bucketed(lengths: Lengths, width: int) -> Lengths:
 
 def _cut(widths: Lengths, max_tokens: int) -> Indices:
     """Where batches start in the sorted corpus, and its end. A pair longer than the budget is a batch of its own."""
-    starts = [0]
+    starts = [0] if len(widths) else []
     widest = 0
     for i, width in enumerate(widths.tolist()):
         widest = max(widest, width)

@@ -31,19 +31,12 @@ def weights_of(data: Any) -> npt.NDArray[np.float32] | None:
     return np.asarray(data.select_columns("weight").with_format("numpy")[:]["weight"], dtype=np.float32)
 
 
-def within(pairs: TokenPairs, max_length: int) -> Indices:
-    """The pairs both of whose sides the model can hold.
-
-    Raises:
-        DataProblem: there are none.
-    """
-    fits = np.flatnonzero((pairs.source.lengths <= max_length) & (pairs.target.lengths <= max_length))
-    if not len(fits):
-        raise DataProblem(
-            f"every pair is longer than model.max_length={max_length} tokens",
-            "raise model.max_length, or split the text into sentences",
-        )
-    return fits
+def none_fits(max_length: int) -> DataProblem:
+    """The model can hold no pair."""
+    return DataProblem(
+        f"every pair is longer than model.max_length={max_length} tokens",
+        "raise model.max_length, or split the text into sentences",
+    )
 
 
 class SourceNoise:
@@ -138,7 +131,6 @@ class OneRound:
     """Every validation batch once, what of it is for this process."""
 
     pairs: TokenPairs
-    rows: Indices
     plan: BatchPlan
     processes: Processes
 
@@ -147,7 +139,7 @@ class OneRound:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         shares = (self.processes.share(self.plan[number]) for number in range(len(self)))
-        return ([self.pairs.batch(self.rows[share])] if len(share) else [] for share in shares)
+        return ([self.pairs.batch(share)] if len(share) else [] for share in shares)
 
 
 class TranslationData(lightning.LightningDataModule):
@@ -180,34 +172,31 @@ class TranslationData(lightning.LightningDataModule):
         super().__init__()
         self._train, self._validation = train, validation
         self._make = drawn.batch if drawn else lambda rows, number: train.batch(rows)
-        self._fitting, self._weights = within(train, max_length), weights
-        self.plan = self._plan(train, self._fitting, config, seed, weights)
-        fitting = within(validation, max_length)
-        self._validation_plan = self._plan(validation, fitting, config, 0)
-        self._validation_rows = fitting
-        self.left_out = {"train": len(train) - len(self._fitting), "validation": len(validation) - len(fitting)}
+        self._weights = weights
+        self.plan = self._plan(train, config, seed, max_length, weights)
+        self._validation_plan = self._plan(validation, config, 0, max_length)
+        self.left_out = {"train": len(train) - self.plan.pairs, "validation": len(validation) - self._validation_plan.pairs}
         self._accumulate, self._max_steps, self._processes = config.accumulate, max_steps, processes
         self.start, self._sharded = 0, sharded
 
     @staticmethod
     def _plan(
-        pairs: TokenPairs, rows: Indices, config: BatchConfig, seed: int, weights: npt.NDArray[np.float32] | None = None
+        pairs: TokenPairs, config: BatchConfig, seed: int, max_length: int, weights: npt.NDArray[np.float32] | None = None
     ) -> BatchPlan:
-        chosen = None if weights is None else weights[rows]
-        return BatchPlan(pairs.source.lengths[rows], pairs.target.lengths[rows], config, seed, chosen)
+        plan = BatchPlan(pairs.source.lengths, pairs.target.lengths, config, seed, weights, max_length)
+        if not plan.pairs:
+            raise none_fits(max_length)
+        return plan
 
     def __len__(self) -> int:
         """Training pairs."""
-        return len(self._fitting)
+        return self.plan.pairs
 
     def train_dataloader(self) -> Any:
-        def make(rows: Indices, number: int) -> Batch:
-            return self._make(self._fitting[rows], number)
-
-        return Updates(make, self.plan, self._accumulate, self.start, self._max_steps, self._processes, self._sharded)
+        return Updates(self._make, self.plan, self._accumulate, self.start, self._max_steps, self._processes, self._sharded)
 
     def val_dataloader(self) -> Any:
-        return OneRound(self._validation, self._validation_rows, self._validation_plan, self._processes)
+        return OneRound(self._validation, self._validation_plan, self._processes)
 
     def fingerprint(self) -> dict[str, str]:
         """What tells these tokens from others."""

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from seq2seq.data.sampler import BatchConfig, Indices
+from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokens import TokenPairs
 from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
+from seq2seq.training.data import none_fits
 from seq2seq.training.loss import projected_cross_entropy
 from seq2seq.training.processes import ALONE, Processes
 
@@ -51,7 +52,6 @@ def measured(
     config: BatchConfig,
     model: Transformer,
     pairs: TokenPairs,
-    fitting: Indices,
     on_cpu: bool = True,
     passes: int = 1,
     processes: Processes = ALONE,
@@ -60,16 +60,21 @@ def measured(
     """`fitted` to this machine and others like it, as a trial of some of the longest pairs shows.
 
     Args:
-        fitting: the pairs that the model can hold.
         passes: how often each pair is read at the same time.
         processes: share each batch; those of a machine without GPUs share its memory, too.
         sharded: and have pieces of the model.
+
+    Raises:
+        DataProblem: the model can hold no pair.
+        MachineProblem: there is no room for a token.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)[fitting]
-    longest = fitting[np.argsort(-lengths, kind="stable")]
-    width = int(lengths.max())
-    batch = pairs.batch(longest[: max(1, _TRIED // width)])
+    lengths = np.maximum(pairs.source.lengths, pairs.target.lengths)
+    fitting = np.flatnonzero(lengths <= model.config.max_length)
+    if not len(fitting):
+        raise none_fits(model.config.max_length)
+    longest = fitting[np.argsort(-lengths[fitting], kind="stable")]
+    batch = pairs.batch(longest[: max(1, _TRIED // int(lengths[longest[0]]))])
     tokens = max(batch.source.size(1), batch.target_input.size(1)) * len(batch)
     own = {parameter.data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from seq2seq.data import sampler
@@ -121,6 +121,43 @@ def test_a_large_corpus_is_planned_in_chunks(monkeypatch: pytest.MonkeyPatch, we
     assert len({row // 100 for batch in epochs[0][:first] for row in batch}) > 9
     anew = BatchPlan(lengths[0], lengths[1], BatchConfig(100), 1, weights)
     assert anew[made.batches_per_epoch + 5].tolist() == epochs[1][5]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 2))
+def test_what_is_too_long_is_left_out(weighted: bool, lengths: list[tuple[int, int]], max_length: int, epoch: int) -> None:
+    """The plan is that of the pairs that fit, under their numbers in the whole corpus."""
+    array = np.array(lengths, dtype=np.int32)
+    weights = np.where(np.arange(len(array)) % 3 == 0, 2.0, 1.0).astype(np.float32) if weighted else None
+    fitting = np.flatnonzero(array.max(1) <= max_length)
+    whole = BatchPlan(array[:, 0], array[:, 1], BatchConfig(60), 1, weights, max_length)
+    assert whole.pairs == len(fitting)
+    of_these = None if weights is None else weights[fitting]
+    assume(len(fitting) and (of_these is None or (of_these != 1).any()))  # weights of 1 alone count as none
+    alone = BatchPlan(array[fitting, 0], array[fitting, 1], BatchConfig(60), 1, of_these)
+    assert whole.batches_per_epoch == alone.batches_per_epoch
+    for number in range(epoch * alone.batches_per_epoch, (epoch + 1) * alone.batches_per_epoch):
+        assert whole[number].tolist() == fitting[alone[number]].tolist()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_chunk_may_have_nothing_that_fits(monkeypatch: pytest.MonkeyPatch, weighted: bool) -> None:
+    monkeypatch.setattr(sampler, "CHUNK", 32)
+    monkeypatch.setattr(sampler, "BLOCK", 8)
+    lengths = np.full(200, 9, dtype=np.int32)
+    lengths[5:10] = 2
+    weights = np.arange(200, dtype=np.float32) % 2 + 1 if weighted else None
+    made = BatchPlan(lengths, lengths, BatchConfig(100), 1, weights, max_length=3)
+    assert (made._batches == 0).any()
+    assert {row for n in range(made.batches_per_epoch) for row in made[n].tolist()} == set(range(5, 10))
+    assert made.padding_share() == (0, 0)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=100), st.sampled_from([100, 1 << 20]))
+def test_rows_are_found_wherever_they_begin(rows: list[list[int]], vocab_size: int) -> None:
+    held = TokenRows(rows, vocab_size)
+    assert [held[row].tolist() for row in range(len(held))] == rows
+    assert held.lengths.tolist() == [len(row) for row in rows]
 
 
 def test_a_row_without_tokens_is_no_batch() -> None:

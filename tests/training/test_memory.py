@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +44,7 @@ def test_more_memory_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for free in (2, 4, 8, 10_000):
         monkeypatch.setattr(memory, "free_memory", lambda on_cpu, free=free: free << 20)
-        found.append(measured(BatchConfig("auto", per_update=5000), model, pairs(400), np.arange(400)))
+        found.append(measured(BatchConfig("auto", per_update=5000), model, pairs(400)))
     assert [b.accumulate for b in found] == sorted({b.accumulate for b in found}, reverse=True)
     assert found[-1] == BatchConfig(5000, 1, 5000)
     assert model.training
@@ -53,10 +52,7 @@ def test_more_memory_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wider_model_keeps_more_of_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 16 << 20)
-    narrow, wide = (
-        measured(BatchConfig("auto"), Transformer(small_config(d_model=d)), pairs(400), np.arange(400)).accumulate
-        for d in (16, 64)
-    )
+    narrow, wide = (measured(BatchConfig("auto"), Transformer(small_config(d_model=d)), pairs(400)).accumulate for d in (16, 64))
     assert narrow < wide < 8 * narrow
 
 

@@ -11,14 +11,18 @@ import torch
 
 from seq2seq.bundle import Bundle
 from seq2seq.data.batch import Batch
+from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
-from seq2seq.training.data import Updates, within
+from seq2seq.model.transformer import Transformer
+from seq2seq.training.data import TranslationData, Updates
+from seq2seq.training.memory import measured
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.options import Averaging, Optimizer, Precision, TrainerOptions
 from seq2seq.training.processes import ALONE
 from seq2seq.training.schedule import Constant
+from tests.conftest import small_config
 from tests.training.small_run import OPTIONS, Run
 
 
@@ -221,10 +225,19 @@ def test_bfloat16_trains(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 def test_pairs_too_long_for_the_model_are_left_out(tokenizer: Tokenizer) -> None:
     pairs = TokenPairs(TokenRows([[5, 2], [5, 6, 7, 2], [8, 2]]), TokenRows([[5, 2], [5, 2], [5, 6, 7, 8, 2]]))
-    assert within(pairs, 3).tolist() == [0]
-    assert within(pairs, 5).tolist() == [0, 1, 2]
+
+    def data(max_length: int) -> TranslationData:
+        return TranslationData(pairs, pairs, BatchConfig(), 1, 1, max_length)
+
+    one = data(3)
+    assert (len(one), one.left_out) == (1, {"train": 2, "validation": 2})
+    for loader in (one.train_dataloader(), one.val_dataloader()):
+        assert [[batch.source.tolist() for batch in update] for update in loader] == [[[[5, 2]]]]
+    assert (len(data(5)), data(5).left_out) == (3, {"train": 0, "validation": 0})
     with pytest.raises(DataProblem, match="every pair is longer"):
-        within(pairs, 1)
+        data(1)
+    with pytest.raises(DataProblem, match="every pair is longer"):
+        measured(BatchConfig("auto"), Transformer(small_config(max_length=1)), pairs)
 
 
 def test_subwords_are_drawn_anew_each_epoch_by_seed_and_number(tmp_path: Path, tokenizer: Tokenizer) -> None:
