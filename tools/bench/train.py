@@ -1,10 +1,11 @@
 """How fast models are trained: this toolkit, OpenNMT-py and a plain PyTorch loop, side by side in one run.
 
-    python tools/bench/train.py SOURCES TARGETS [--base] [--rounds 5] [--updates 8] [--opennmt PYTHON] [--json FILE]
+    python tools/bench/train.py SOURCES TARGETS [--shape base] [--rounds 5] [--updates 8] [--opennmt PYTHON] [--json FILE]
     python tools/bench/train.py SOURCES TARGETS --held-out SOURCES TARGETS [--tokens 3000000] [--rate 0.001] …
+    python tools/bench/train.py SOURCES TARGETS --device gpu --shape big --max-tokens 25000 --updates 50
 
-Every system has both cores, its own batches of at most 4,096 tokens a side from the same tokenised pairs, and the same sizes (tiny: 4+4
-layers, 128 wide; base: 6+6, 512), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam. All take turns, once round
+Every system has all cores, its own batches of at most 4,096 tokens a side from the same tokenised pairs, and the same sizes (tiny: 4+4
+layers, 128 wide; base: 6+6, 512; big: 6+6, 1024), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam. All take turns, once round
 after the other, so that a slow minute slows all of them: each begins anew, makes three updates to warm up and `--updates` that count, and ends
 before the next begins. (Side by side, waiting, the others slow OpenNMT-py down by a third.) The medians of the rounds are shown.
 Ours runs in Lightning's loop as `seq2seq-train` does, OpenNMT-py in its own trainer. What is counted: source and target tokens without padding.
@@ -16,7 +17,7 @@ With `--held-out` each system trains once, until it has seen so many tokens, and
 token, of the last weights, without smoothing.
 
 Share of peak: what the products with weights come to for tokens that are no padding, over what one large product of that precision does in the same
-time on all cores.
+time on all cores, or on the GPU. Memory is the process's, or what tensors had of the GPU's.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,15 +43,32 @@ from tools.bench.process import Process, answer, peak_memory  # noqa: E402
 SHAPES = {
     "tiny": dict(layers=4, d_model=128, heads=4, d_feedforward=256),
     "base": dict(layers=6, d_model=512, heads=8, d_feedforward=2048),
+    "big": dict(layers=6, d_model=1024, heads=16, d_feedforward=4096),
 }
-MAX_TOKENS, DROPOUT, SMOOTHING, CLIP = 4096, 0.1, 0.1, 1.0
+DROPOUT, SMOOTHING, CLIP = 0.1, 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a system is to do; `rate` is the learning rate."""
+
+    shape: str
+    device: str
+    max_tokens: int
+    rate: float
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return SHAPES[self.shape]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", help="a file of sentences, or .gz")
     parser.add_argument("targets", help="their translations")
-    parser.add_argument("--base", action="store_true", help="the shape of the base model instead of a tiny one")
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="of a batch, a side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--vocabulary", type=int, default=10000)
@@ -62,12 +81,14 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    shape = SHAPES["base" if options.base else "tiny"]
+    if options.held_out and options.device == "gpu":
+        parser.error("--held-out is for --device cpu")
+    work = Work(options.shape, options.device, options.max_tokens, options.rate)
     if options.serve:
-        SYSTEMS[options.serve](Path(options.folder), shape, options.rate)
+        SYSTEMS[options.serve](Path(options.folder), work)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            (compare_losses if options.held_out else compare)(options, shape, Path(folder))
+            (compare_losses if options.held_out else compare)(options, work, Path(folder))
 
 
 # What a system's process does: it trains, and after every few updates waits until it is asked to go on.
@@ -76,8 +97,8 @@ def main() -> None:
 class Pace:
     """Counts updates and tokens, and answers after as many updates as were asked for; `loss` is of the pairs held out."""
 
-    def __init__(self, loss: Callable[[], float]) -> None:
-        self._loss = loss
+    def __init__(self, loss: Callable[[], float], device: str) -> None:
+        self._loss, self._device = loss, device
         self.left, self.tokens, self.positions, self.seconds = 1, [0, 0], [0, 0], 0.0
         self.start = time.perf_counter()
 
@@ -89,13 +110,23 @@ class Pace:
         self.left -= 1
         if self.left:
             return
+        memory = self._memory()
         now = time.perf_counter()
         taken = {"seconds": now - self.start, "first": now - BEGAN}
-        answer({**taken, "tokens": self.tokens, "positions": self.positions, "memory": peak_memory()})
+        answer({**taken, "tokens": self.tokens, "positions": self.positions, "memory": memory})
         while not (asked := json.loads(sys.stdin.readline() or "null") or os._exit(0)).get("updates"):
             answer({"loss": self._loss()})
         self.left, self.tokens, self.positions = asked["updates"], [0, 0], [0, 0]
         self.start = time.perf_counter()
+
+    def _memory(self) -> float:
+        """GiB at the most, when all that was begun is done."""
+        if self._device == "cpu":
+            return peak_memory()
+        import torch
+
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 2**30
 
 
 def prepared(folder: Path, name: str = "train") -> Any:
@@ -108,7 +139,7 @@ def prepared(folder: Path, name: str = "train") -> Any:
 
 
 def ours(precision: str) -> "System":
-    def train(folder: Path, shape: dict[str, int], rate: float) -> None:
+    def train(folder: Path, work: Work) -> None:
         import lightning
         import torch
 
@@ -124,12 +155,12 @@ def ours(precision: str) -> "System":
 
         pairs, size = prepared(folder)
         held_out, _ = prepared(folder, "valid")
-        config = TransformerConfig(size, size, **shape, dropout=DROPOUT, norm_order="pre")
-        options = TrainerOptions(precision=precision, validate_every=10**9, accelerator="cpu")  # type: ignore[arg-type]
-        data = TranslationData(pairs, held_out, BatchConfig(MAX_TOKENS), 1, options.max_steps, config.max_length)
+        config = TransformerConfig(size, size, **work.sizes, dropout=DROPOUT, norm_order="pre")
+        options = TrainerOptions(precision=precision, validate_every=10**9, accelerator=work.device)  # type: ignore[arg-type]
+        data = TranslationData(pairs, held_out, BatchConfig(work.max_tokens), 1, options.max_steps, config.max_length)
         optimizer = Optimizer(label_smoothing=SMOOTHING, clip_norm=CLIP)
         nothing: Any = None
-        constant = Constant(rate)
+        constant = Constant(work.rate)
         module = TranslationModule(new_model(config, 1), optimizer, constant, options.max_steps, nothing, 1)
         module.prepare(options)
 
@@ -142,12 +173,13 @@ def ours(precision: str) -> "System":
             module.train()
             return module._nll / module._tokens
 
-        pace = Pace(loss)
+        pace = Pace(loss, work.device)
 
         class Paced(lightning.Callback):
             def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
                 tokens = [sum(one.source_tokens for one in batch), sum(one.target_tokens for one in batch)]
-                pace.update(tokens, tokens)  # no position is padding
+                padded = [sum(one.source.numel() for one in batch), sum(one.target_input.numel() for one in batch)]
+                pace.update(tokens, tokens if options.by_kernels else padded)
 
         average = MovingAverage(Averaging().decay)
         _trainer(options, [average, Paced()], [], ALONE).fit(module, train_dataloaders=data.train_dataloader())
@@ -155,70 +187,76 @@ def ours(precision: str) -> "System":
     return train
 
 
-def plain(folder: Path, shape: dict[str, int], rate: float) -> None:
-    """What one writes first: torch's own Transformer, padded batches, torch's own loss."""
-    import torch
-    from torch import nn
+def plain(precision: str) -> "System":
+    """What one writes first: torch's own Transformer, padded batches, torch's own loss; in bfloat16 by autocast."""
 
-    from seq2seq.data.sampler import BatchConfig, BatchPlan
-    from seq2seq.model.masks import causal_mask
-    from seq2seq.model.positions import sinusoids
-    from seq2seq.symbols import PAD
+    def train(folder: Path, work: Work) -> None:
+        import torch
+        from torch import nn
 
-    torch.manual_seed(1)
-    pairs, size = prepared(folder)
-    plan = BatchPlan(pairs.source.lengths, pairs.target.lengths, BatchConfig(MAX_TOKENS), 1)
-    width, layers = shape["d_model"], shape["layers"]
-    table = nn.Embedding(size, width, padding_idx=PAD)
-    nn.init.normal_(table.weight, std=width**-0.5)
-    model = nn.Transformer(
-        width, shape["heads"], layers, layers, shape["d_feedforward"], DROPOUT, batch_first=True, norm_first=True
-    )
-    dropout, positions = nn.Dropout(DROPOUT), sinusoids(512, width)
-    parameters = [*table.parameters(), *model.parameters()]
-    adam = torch.optim.Adam(parameters, rate, betas=(0.9, 0.98))
+        from seq2seq.data.sampler import BatchConfig, BatchPlan
+        from seq2seq.model.masks import causal_mask
+        from seq2seq.model.positions import sinusoids
+        from seq2seq.symbols import PAD
 
-    def embedded(ids: Any) -> Any:
-        return dropout(table(ids) * width**0.5 + positions[: ids.size(1)])
+        torch.manual_seed(1)
+        device = torch.device("cuda" if work.device == "gpu" else "cpu")
+        pairs, size = prepared(folder)
+        plan = BatchPlan(pairs.source.lengths, pairs.target.lengths, BatchConfig(work.max_tokens), 1)
+        width, layers = work.sizes["d_model"], work.sizes["layers"]
+        table = nn.Embedding(size, width, padding_idx=PAD).to(device)
+        nn.init.normal_(table.weight, std=width**-0.5)
+        model = nn.Transformer(
+            width, work.sizes["heads"], layers, layers, work.sizes["d_feedforward"], DROPOUT, batch_first=True, norm_first=True
+        ).to(device)
+        dropout, positions = nn.Dropout(DROPOUT), sinusoids(512, width).to(device)
+        parameters = [*table.parameters(), *model.parameters()]
+        adam = torch.optim.Adam(parameters, work.rate, betas=(0.9, 0.98))
 
-    def loss_of(batch: Any, smoothing: float, reduction: str) -> Any:
-        source, target = batch.source, batch.target_input
-        features = model(
-            embedded(source),
-            embedded(target),
-            tgt_mask=~causal_mask(target.size(1)),
-            src_key_padding_mask=source == PAD,
-            memory_key_padding_mask=source == PAD,
-            tgt_is_causal=True,
-        )
-        logits, outputs = features @ table.weight.T, batch.target_output.flatten()
-        return nn.functional.cross_entropy(
-            logits.flatten(0, 1), outputs, ignore_index=PAD, label_smoothing=smoothing, reduction=reduction
-        )
+        def embedded(ids: Any) -> Any:
+            return dropout(table(ids) * width**0.5 + positions[: ids.size(1)])
 
-    def held_out_loss() -> float:
-        held_out, _ = prepared(folder, "valid")
-        for module in (model, dropout):
-            module.eval()
-        with torch.no_grad():
-            batches = [held_out.batch(range(start, min(start + 50, len(held_out)))) for start in range(0, len(held_out), 50)]
-            nll = sum(float(loss_of(batch, 0.0, "sum")) for batch in batches)
-        for module in (model, dropout):
-            module.train()
-        return nll / sum(batch.target_tokens for batch in batches)
+        def loss_of(batch: Any, smoothing: float, reduction: str) -> Any:
+            source, target, outputs = (ids.to(device) for ids in (batch.source, batch.target_input, batch.target_output))
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                features = model(
+                    embedded(source),
+                    embedded(target),
+                    tgt_mask=~causal_mask(target.size(1)).to(device),
+                    src_key_padding_mask=source == PAD,
+                    memory_key_padding_mask=source == PAD,
+                    tgt_is_causal=True,
+                )
+                logits = features @ table.weight.T
+            return nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(), outputs.flatten(), ignore_index=PAD, label_smoothing=smoothing, reduction=reduction
+            )
 
-    pace = Pace(held_out_loss)
-    for number in itertools.count():
-        batch = pairs.batch(plan[number])
-        loss = loss_of(batch, SMOOTHING, "mean")
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
-        adam.zero_grad()
-        pace.update([batch.source_tokens, batch.target_tokens], [batch.source.numel(), batch.target_input.numel()])
+        def held_out_loss() -> float:
+            held_out, _ = prepared(folder, "valid")
+            for module in (model, dropout):
+                module.eval()
+            with torch.no_grad():
+                batches = [held_out.batch(range(start, min(start + 50, len(held_out)))) for start in range(0, len(held_out), 50)]
+                nll = sum(float(loss_of(batch, 0.0, "sum")) for batch in batches)
+            for module in (model, dropout):
+                module.train()
+            return nll / sum(batch.target_tokens for batch in batches)
+
+        pace = Pace(held_out_loss, work.device)
+        for number in itertools.count():
+            batch = pairs.batch(plan[number])
+            loss = loss_of(batch, SMOOTHING, "mean")
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            adam.step()
+            adam.zero_grad()
+            pace.update([batch.source_tokens, batch.target_tokens], [batch.source.numel(), batch.target_input.numel()])
+
+    return train
 
 
-def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
+def opennmt(folder: Path, work: Work) -> None:
     """OpenNMT-py's command, slowed down to the pace."""
     import yaml  # type: ignore[import-untyped]
 
@@ -233,11 +271,11 @@ def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
         save_model=str(folder / "opennmt"),
         encoder_type="transformer",
         decoder_type="transformer",
-        layers=shape["layers"],
-        hidden_size=shape["d_model"],
-        word_vec_size=shape["d_model"],
-        heads=shape["heads"],
-        transformer_ff=shape["d_feedforward"],
+        layers=work.sizes["layers"],
+        hidden_size=work.sizes["d_model"],
+        word_vec_size=work.sizes["d_model"],
+        heads=work.sizes["heads"],
+        transformer_ff=work.sizes["d_feedforward"],
         position_encoding=True,
         share_embeddings=True,
         share_decoder_embeddings=True,
@@ -247,12 +285,12 @@ def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
         model_dtype="fp32",
         optim="adam",
         adam_beta2=0.98,
-        learning_rate=rate,
+        learning_rate=work.rate,
         decay_method="none",
         max_grad_norm=CLIP,
         normalization="tokens",
         batch_type="tokens",
-        batch_size=MAX_TOKENS,
+        batch_size=work.max_tokens,
         bucket_size=29000,
         num_workers=0,
         train_steps=10**6,
@@ -263,13 +301,14 @@ def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
         seed=1,
         overwrite=True,
         n_sample=0,
+        **({"world_size": 1, "gpu_ranks": [0]} if work.device == "gpu" else {}),
     )
     (folder / "opennmt.yaml").write_text(yaml.safe_dump(settings))
     import onmt.bin.train  # type: ignore[import-not-found]
     import onmt.trainer  # type: ignore[import-not-found]
 
     held: dict[str, Any] = {}
-    pace = Pace(lambda: held["trainer"].validate(held["valid_iter"]).xent())
+    pace = Pace(lambda: held["trainer"].validate(held["valid_iter"]).xent(), work.device)
     accumulate, train = onmt.trainer.Trainer._gradient_accumulation, onmt.trainer.Trainer.train
 
     def watched(self: Any, *arguments: Any, **more: Any) -> Any:
@@ -290,45 +329,46 @@ def opennmt(folder: Path, shape: dict[str, int], rate: float) -> None:
     onmt.bin.train.main()
 
 
-System = Callable[[Path, dict[str, int], float], None]
+System = Callable[[Path, Work], None]
 SYSTEMS: dict[str, System] = {
     "ours float32": ours("float32"),
     "ours bfloat16": ours("bfloat16"),
     "OpenNMT-py float32": opennmt,
-    "plain PyTorch float32": plain,
+    "plain PyTorch float32": plain("float32"),
+    "plain PyTorch bfloat16": plain("bfloat16"),
 }
 
 
 # What the comparing process does.
 
 
-def compare(options: argparse.Namespace, shape: dict[str, int], folder: Path) -> None:
+def compare(options: argparse.Namespace, work: Work, folder: Path) -> None:
     vocabulary = write_tokens(options, folder)
     names = [name for name in options.systems if options.opennmt or not name.startswith("OpenNMT")]
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            taken[name].append(one_round(name, options, folder))
+            taken[name].append(one_round(name, options, work, folder))
             print(f"  {name}: {sum(taken[name][-1]['tokens']) / taken[name][-1]['seconds']:,.0f}", file=sys.stderr, flush=True)
-    rows = [row(name, taken[name], shape, vocabulary) for name in names]
-    print(table(rows, "base" if options.base else "tiny"))
+    rows = [row(name, taken[name], work, vocabulary) for name in names]
+    print(table(rows, work.shape))
     if options.json:
         Path(options.json).write_text(json.dumps({"options": vars(options), "rows": rows}, indent=1))
 
 
-def compare_losses(options: argparse.Namespace, shape: dict[str, int], folder: Path) -> None:
+def compare_losses(options: argparse.Namespace, work: Work, folder: Path) -> None:
     write_tokens(options, folder)
     for name in options.systems:
         if name.startswith("OpenNMT") and not options.opennmt:
             continue
-        process, seen = started(name, options, folder), 0
+        process, seen = started(name, options, work, folder), 0
         while seen < options.tokens:
             seen += sum(process.ask(updates=10)["tokens"])
         print(f"{name + ':':<24} {process.ask(loss=True)['loss']:.4f} after {seen:,} tokens", flush=True)
         process.end()
 
 
-def started(name: str, options: argparse.Namespace, folder: Path) -> Process:
+def started(name: str, options: argparse.Namespace, work: Work, folder: Path) -> Process:
     python = options.opennmt if name.startswith("OpenNMT") else sys.executable
     command = [
         python,
@@ -339,15 +379,15 @@ def started(name: str, options: argparse.Namespace, folder: Path) -> Process:
         name,
         "--folder",
         str(folder),
-        f"--rate={options.rate}",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in asdict(work).items()),
     ]
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)) if options.held_out else str(os.cpu_count() or 1)
-    return Process(name, command + ["--base"] * options.base, {"OMP_NUM_THREADS": threads}, folder / "log")
+    return Process(name, command, {"OMP_NUM_THREADS": threads}, folder / "log")
 
 
-def one_round(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def one_round(name: str, options: argparse.Namespace, work: Work, folder: Path) -> dict[str, Any]:
     """Some updates by a system, after two that warm it up."""
-    process = started(name, options, folder)
+    process = started(name, options, work, folder)
     process.ask(updates=2)
     found = process.ask(updates=options.updates)
     process.end()
@@ -373,16 +413,16 @@ def write_tokens(options: argparse.Namespace, folder: Path) -> int:
     return len(pieces)
 
 
-def row(name: str, rounds: list[dict[str, Any]], shape: dict[str, int], vocabulary: int) -> dict[str, Any]:
+def row(name: str, rounds: list[dict[str, Any]], work: Work, vocabulary: int) -> dict[str, Any]:
     rates = sorted(sum(found["tokens"]) / found["seconds"] for found in rounds)
-    work = statistics.median(operations(*found["tokens"], shape, vocabulary) / found["seconds"] for found in rounds)
+    done = statistics.median(operations(*found["tokens"], work.sizes, vocabulary) / found["seconds"] for found in rounds)
     padding = 1 - sum(sum(found["tokens"]) for found in rounds) / sum(sum(found["positions"]) for found in rounds)
     return {
         "name": name,
         "tokens_per_second": statistics.median(rates),
         "lowest": rates[0],
         "highest": rates[-1],
-        "share_of_peak": work / peak(name.split()[-1]),
+        "share_of_peak": done / peak(name.split()[-1], work.device),
         "padding": padding,
         "memory_GiB": max(found["memory"] for found in rounds),
         "first_update_seconds": statistics.median(found["first"] for found in rounds),
@@ -398,24 +438,32 @@ def operations(source: int, target: int, shape: dict[str, int], vocabulary: int)
 
 
 @cache
-def peak(precision: str) -> float:
-    """Operations a second of one large product on all cores, at the best of many tries by two libraries."""
+def peak(precision: str, device: str) -> float:
+    """Operations a second of one large product on all cores or the GPU, at the best of many tries; on cores by two libraries."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    x, weight = (torch.randn(2048, 2048, dtype=getattr(torch, precision)) for _ in range(2))
-
-    def tries() -> Iterator[float]:
-        for product in (
+    dtype = getattr(torch, precision)
+    if device == "gpu":
+        x, weight = (torch.randn(8192, 8192, dtype=dtype, device="cuda") for _ in range(2))
+        products = [torch.mm]
+    else:
+        torch.set_num_threads(os.cpu_count() or 1)
+        x, weight = (torch.randn(2048, 2048, dtype=dtype) for _ in range(2))
+        products = [
             torch.nn.functional.linear,
             lambda x, weight: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""),
-        ):
+        ]
+
+    def tries() -> Iterator[float]:
+        for product in products:
             for _ in range(60):
                 start = time.perf_counter()
                 product(x, weight)
+                if device == "gpu":
+                    torch.cuda.synchronize()
                 yield time.perf_counter() - start
 
-    return 2.0 * 2048**3 / min(tries())
+    return 2.0 * x.size(0) ** 3 / min(tries())
 
 
 def table(rows: list[dict[str, Any]], shape: str) -> str:
