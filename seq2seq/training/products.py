@@ -71,22 +71,23 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype, relu: bool, *of_layers: Tensor) -> Tensor:
         rows = x.to(dtype).reshape(-1, x.size(-1))
-        product = linear(rows, *_side_by_side(of_layers, dtype), relu)
-        ctx.save_for_backward(rows, product if relu else None, *of_layers)
+        weight, bias = _side_by_side(of_layers, dtype)
+        product = linear(rows, weight, bias, relu)
+        ctx.save_for_backward(rows, product if relu else None, weight)
         ctx.shape, ctx.dtype = x.shape, x.dtype
+        ctx.widths = [layer.size(0) for layer in of_layers[: len(of_layers) // 2]]
         return product.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        rows, product, *of_layers = ctx.saved_tensors
+        rows, product, weight = ctx.saved_tensors
         gradient = gradients[0].reshape(len(rows), -1)
         if product is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, product, 0)
-        weight, _ = _side_by_side(of_layers, rows.dtype)
         by_input = linear(gradient, weight.T).view(ctx.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        widths = [layer.size(0) for layer in of_layers[: len(of_layers) // 2]]
-        by_weight, by_bias = (gradient.T @ rows).float(), gradient.sum(dim=0, dtype=torch.float32)
-        return by_input, None, None, *torch.split(by_weight, widths), *torch.split(by_bias, widths)
+        # Both are summed in float32 and rounded once; a sum asked for in float32 would copy the gradient first.
+        by_weight, by_bias = (gradient.T @ rows).float(), gradient.sum(dim=0).float()
+        return by_input, None, None, *torch.split(by_weight, ctx.widths), *torch.split(by_bias, ctx.widths)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
