@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from seq2seq.cli import compare, evaluate, export, score, train, translate
@@ -46,6 +49,22 @@ def test_commands_after_a_training_search_as_it_did() -> None:
     asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
     assert train.search_settings(composed("train", *asked).decoding) == asked
     assert train.search_settings(composed("train").decoding) == []
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
+@example("runs/a,b=1")
+@example("null")
+@example("it's \\'mine\\\\")
+@example("${oc.env:HOME}")
+@example("a\\${seed}")
+def test_values_in_printed_commands_are_what_hydra_reads(value: str) -> None:
+    (read,) = OverridesParser.create().parse_overrides([train.setting("bundle", value)])
+    assert str(OmegaConf.create({"bundle": read.value()}).bundle) == value
+
+
+def test_no_value_is_null_in_printed_commands() -> None:
+    (read,) = OverridesParser.create().parse_overrides([train.setting("decoding.lengths.most", None)])
+    assert read.value() is None
 
 
 @pytest.mark.parametrize("choice", CHOICES)

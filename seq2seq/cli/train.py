@@ -345,16 +345,26 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     # The languages are in the bundle, if it has only these; what else was said of the recipe must be said again.
     of = getattr(job.recipe, "of", job.recipe)
     left_out = r"recipe\.(source|target)=" if of is job.recipe else "$"
-    said = [argument for argument in _asked() if re.match(r"recipe[@.]", argument) and not re.match(left_out, argument)]
+    said = [argument for argument in _asked() if re.match(r"\+*recipe[@.]", argument) and not re.match(left_out, argument)]
     recipe = [f"recipe={job.recipe_name}", *said]
     split = "validation" if getattr(of, "test", "") is None else "test"
     decoding = search_settings(job.decoding)
-    tokenize = [f"tokenize={job.tokenize}"] if job.tokenize != "auto" else []
+    tokenize, bundle = [f"tokenize={job.tokenize}"] if job.tokenize != "auto" else [], setting("bundle", folder.bundle)
     commands = [
-        shlex.join(["seq2seq-evaluate", f"bundle={folder.bundle}", *recipe, f"split={split}", *tokenize, *decoding]),
-        shlex.join(["seq2seq-translate", f"bundle={folder.bundle}", *decoding]) + " < in.txt > out.txt",
+        shlex.join(["seq2seq-evaluate", bundle, *recipe, f"split={split}", *tokenize, *decoding]),
+        shlex.join(["seq2seq-translate", bundle, *decoding]) + " < in.txt > out.txt",
     ]
     summary(console, rows, commands)
+
+
+def setting(name: str, value: object) -> str:
+    """As Hydra reads it, which takes signs in a value for lists, choices and more of its own unless they are quoted."""
+    text = "null" if value is None else str(value)
+    if not re.fullmatch(r"[A-Za-z0-9_./+@%*-]+", text) or (text.lower() == "null" and value is not None):
+        text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
+        text = re.sub(r"(\\+)(?='|$)", r"\1\1", text).replace("'", r"\'")
+        text = f"'{text}'"
+    return f"{name}={text}"
 
 
 def search_settings(search: Any) -> list[str]:
@@ -367,7 +377,7 @@ def search_settings(search: Any) -> list[str]:
             if is_dataclass(value):
                 yield from unusual(value, other, f"{name}.{field.name}")
             elif value != other:
-                yield f"{name}.{field.name}={value}"
+                yield setting(f"{name}.{field.name}", value)
 
     kind = type(search).__module__.rpartition(".")[2]
     return [*([f"decoding={kind}"] if kind != "beam" else []), *unusual(search, BeamSearch(), "decoding")]
