@@ -1,6 +1,8 @@
 """Every YAML under conf/ composes and builds. The test finds them itself."""
 
+import shlex
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from seq2seq.cli import compare, evaluate, export, score, train, translate
 from seq2seq.decoding.stepper import Search
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build
+from seq2seq.training.folder import Outcome, RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
 JOBS: dict[str, Any] = {
@@ -54,17 +58,35 @@ def test_commands_after_a_training_search_as_it_did() -> None:
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 @example("runs/a,b=1")
 @example("null")
+@example("1e5")
+@example("True")
+@example("NaN")
 @example("it's \\'mine\\\\")
 @example("${oc.env:HOME}")
 @example("a\\${seed}")
 def test_values_in_printed_commands_are_what_hydra_reads(value: str) -> None:
     (read,) = OverridesParser.create().parse_overrides([train.setting("bundle", value)])
-    assert str(OmegaConf.create({"bundle": read.value()}).bundle) == value
+    assert OmegaConf.create({"bundle": read.value()}).bundle == value
 
 
-def test_no_value_is_null_in_printed_commands() -> None:
-    (read,) = OverridesParser.create().parse_overrides([train.setting("decoding.lengths.most", None)])
-    assert read.value() is None
+@pytest.mark.parametrize("value", [None, True, 5, 2.0, "greedy", Path("runs/1/bundle")])
+def test_what_is_no_text_is_read_as_what_it_is(value: Any) -> None:
+    written = train.setting("decoding", value)
+    assert "'" not in written
+    (read,) = OverridesParser.create().parse_overrides([written])
+    assert read.value() == (str(value) if isinstance(value, Path) else value)
+
+
+def test_a_training_says_again_what_was_said_of_its_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = ["+recipe.source=en", "recipe.target=de", "recipe.form=tok", "++recipe.folder=here", "seed=3"]
+    monkeypatch.setattr(train, "_asked", lambda: asked)
+    console = Console(record=True, width=500, file=StringIO())
+    train._show_end(console, composed("train", "recipe=multi30k"), RunFolder(tmp_path / "a,b"), Outcome(30.0, 10, 10))
+    (line,) = (line for line in console.export_text().splitlines() if "seq2seq-evaluate" in line)
+    settings = shlex.split(line)[1:]
+    assert settings[1:] == ["recipe=multi30k", "recipe.form=tok", "++recipe.folder=here", "split=test"]
+    (read,) = OverridesParser.create().parse_overrides(settings[:1])
+    assert read.value() == str(tmp_path / "a,b" / "bundle")
 
 
 @pytest.mark.parametrize("choice", CHOICES)

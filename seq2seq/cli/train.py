@@ -344,7 +344,7 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     ]
     # The languages are in the bundle, if it has only these; what else was said of the recipe must be said again.
     of = getattr(job.recipe, "of", job.recipe)
-    left_out = r"recipe\.(source|target)=" if of is job.recipe else "$"
+    left_out = r"\+*recipe\.(source|target)=" if of is job.recipe else "$"
     said = [argument for argument in _asked() if re.match(r"\+*recipe[@.]", argument) and not re.match(left_out, argument)]
     recipe = [f"recipe={job.recipe_name}", *said]
     split = "validation" if getattr(of, "test", "") is None else "test"
@@ -358,13 +358,16 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
 
 
 def setting(name: str, value: object) -> str:
-    """As Hydra reads it, which takes signs in a value for lists, choices and more of its own unless they are quoted."""
+    """As Hydra reads it, which takes text for a number, a list or more of its own unless it is quoted or plainly a word or a path."""
     text = "null" if value is None else str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_./+@%*-]+", text) or (text.lower() == "null" and value is not None):
+    if isinstance(value, str | Path) and not re.fullmatch(_PLAIN, text, re.IGNORECASE):
         text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
-        text = re.sub(r"(\\+)(?='|$)", r"\1\1", text).replace("'", r"\'")
+        text = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'")
         text = f"'{text}'"
     return f"{name}={text}"
+
+
+_PLAIN = r"(?!(?:null|true|false|nan|inf)\Z)[a-z_]+|[a-z0-9_.+@%*-]*/[a-z0-9_./+@%*-]*"
 
 
 def search_settings(search: Any) -> list[str]:

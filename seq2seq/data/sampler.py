@@ -52,7 +52,7 @@ class BatchPlan:
     """The batches of an endless run over a corpus, by number. An epoch has the chunks in a new order.
 
     Attributes:
-        pairs: how many it is made of.
+        pairs: how many it is made of, those left out not counted.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class BatchPlan:
         weights: npt.NDArray[np.float32] | None = None,
         max_length: int | None = None,
     ) -> None:
-        """Lengths are in tokens, EOS counted; there must be at least one pair, and `max_tokens` must be known.
+        """Lengths are in tokens, EOS counted; `max_tokens` must be known.
 
         Args:
             weights: how often each pair comes in an epoch, 2.5 being twice or three times; unset: once.
-            max_length: pairs with a longer side are left out; there must be one that is not.
+            max_length: pairs with a longer side are left out. If none is left there are no batches to ask for.
         """
         assert config.max_tokens != "auto", "see seq2seq/training/memory.py"
         self._lengths, self._seed, self._max_length = (source_lengths, target_lengths), seed, max_length
         self._max_tokens, self._bucket_width = config.max_tokens, config.bucket_width
-        self._weights = weights if weights is not None and (weights != 1).any() else None
+        self._weights = weights
         chunks = (self._chunk(number) for number in range(-(-len(source_lengths) // CHUNK)))
-        counts = np.array([(chunk.batches, chunk.pairs) for chunk in chunks])
+        counts = np.array([(chunk.batches, chunk.pairs) for chunk in chunks], dtype=np.int64).reshape(-1, 2)
         self._batches = counts[:, 0]
         self.batches_per_epoch, self.pairs = (int(count) for count in counts.sum(0))
 
@@ -143,7 +143,8 @@ class _Chunk:
         weights: npt.NDArray[np.float32] | None,
         seed: tuple[int, int],
     ) -> None:
-        self._rows, self._weights, self._max_tokens, self._seed = rows, weights, max_tokens, seed
+        self._rows, self._max_tokens, self._seed = rows, max_tokens, seed
+        self._weights = weights if weights is not None and (weights != 1).any() else None
         source, target = (_bucketed(lengths, bucket_width) for lengths in (source_lengths, target_lengths))
         # Back and forth over the source lengths, so that where the target bucket changes the source length does not jump.
         turning = np.where(target // bucket_width % 2 == 0, source, -source)
@@ -153,7 +154,7 @@ class _Chunk:
         self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
         self._widths, self.pairs = np.maximum(source, target), len(rows)
         self._starts = _cut(self._widths[order], max_tokens)
-        self.batches = len(self._starts if weights is None else self._weighted_epoch(0)[1]) - 1
+        self.batches = len(self._starts if self._weights is None else self._weighted_epoch(0)[1]) - 1
 
     def epoch(self, epoch: int) -> tuple[Indices, Indices, Indices]:
         """Pairs in order, where batches start in them, and the order of the batches."""
@@ -188,7 +189,8 @@ def _bucketed(lengths: Lengths, width: int) -> Lengths:
 
 
 def _cut(widths: Lengths, max_tokens: int) -> Indices:
-    """Where batches start in the sorted corpus, and its end. A pair longer than the budget is a batch of its own."""
+    """Where batches start in the sorted corpus, and its end, which without pairs is all there is. A pair longer than the budget
+    is a batch of its own."""
     starts = [0] if len(widths) else []
     widest = 0
     for i, width in enumerate(widths.tolist()):

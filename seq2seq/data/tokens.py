@@ -62,6 +62,7 @@ class TokenRows:
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        assert row >= 0
         near = row // _NEAR
         start = self._starts[near] + self.lengths[near * _NEAR : row].sum()
         return self.ids[start : start + self.lengths[row]]

@@ -23,8 +23,8 @@ from seq2seq.training.processes import ALONE, Processes
 
 _PART = 0.5
 """Of the memory that is free: the rest is for what backward makes on its way, for validation, and for others."""
-_A_WEIGHT = 24
-"""Bytes that training keeps of a weight beside itself: gradient, two moments, average, and what is saved of them."""
+_A_WEIGHT = 28
+"""Bytes that training keeps of a weight beside itself: gradient, two moments, average, what is saved of them, and a copy for products."""
 _WHOLE = 4
 """And of a model in pieces for the one that is put together for validation."""
 _TRIED = 1024

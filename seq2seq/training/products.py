@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from seq2seq.folders import digest_of, remembered
 from seq2seq.inference.products import least_seconds
@@ -25,8 +26,8 @@ from seq2seq.training.options import Precision
 def quicken(model: Transformer, dtype: torch.dtype) -> None:
     """Let a model on a CPU make its products this way from now on; to be called once.
 
-    In bfloat16 what is multiplied is rounded to it, and so are the products; weights, norms, attention, sums of residuals and the loss
-    stay float32.
+    In bfloat16 what is multiplied is rounded to it, and so are the products and the gradients that come of them; weights, norms, attention,
+    sums of residuals and the loss stay float32.
     """
 
     def pack(*layers: nn.Linear, relu: bool = False) -> nn.Module:
@@ -79,6 +80,7 @@ class _Multiply(torch.autograd.Function):
         return product.view(*x.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, product, weight = ctx.saved_tensors
         gradient = gradients[0].reshape(len(rows), -1)

@@ -39,6 +39,16 @@ def test_layers_side_by_side_are_layers_one_by_one(
         torch.testing.assert_close(Product(layers, dtype, relu)(x), expected)
 
 
+def test_gradients_in_bfloat16_are_rounded_once() -> None:
+    """However many rows they are sums of: added up in bfloat16, sums of ones stay at 256."""
+    layer, rows = nn.Linear(4, 8), torch.ones(4096, 4)
+    gradient = torch.rand(4096, 8).bfloat16()
+    by_weight, by_bias = torch.autograd.grad(Product([layer], torch.bfloat16, False)(rows), list(layer.parameters()), gradient)
+    expected = gradient.double().sum(dim=0)
+    for found in (by_bias, *by_weight.T):
+        torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=0)
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"activation": "swiglu", "key_value_heads": 2}, {"activation": "gelu", "norm_order": "pre"}]
 )

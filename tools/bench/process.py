@@ -16,7 +16,7 @@ class Process:
         Args:
             log: where its standard error stream goes; unset: nowhere.
         """
-        self.name = name
+        self.name, self._log = name, log
         errors: Any = log.open("w") if log else subprocess.DEVNULL
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environment}
@@ -33,7 +33,8 @@ class Process:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} ended with {self.process.wait()}")
+            said = self._log.read_text()[-2000:] if self._log else ""
+            raise SystemExit(f"{self.name} ended with {self.process.wait()}\n{said}")
         return json.loads(line)  # type: ignore[no-any-return]
 
     def end(self) -> None:

@@ -4,9 +4,9 @@
     python tools/bench/train.py SOURCES TARGETS --held-out SOURCES TARGETS [--tokens 3000000] [--rate 0.001] …
     python tools/bench/train.py SOURCES TARGETS --device gpu --shape big --max-tokens 25000 --updates 50
 
-Every system has all cores, its own batches of at most 4,096 tokens a side from the same tokenised pairs, and the same sizes (tiny: 4+4
+Every system has all cores, its own batches of at most 4,096 tokens a side (`--max-tokens`) from the same tokenised pairs, and the same sizes (tiny: 4+4
 layers, 128 wide; base: 6+6, 512; big: 6+6, 1024), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam. All take turns, once round
-after the other, so that a slow minute slows all of them: each begins anew, makes three updates to warm up and `--updates` that count, and ends
+after the other, so that a slow minute slows all of them: each begins anew, makes three updates to warm up (on a GPU, where ours is compiled, forty) and `--updates` that count, and ends
 before the next begins. (Side by side, waiting, the others slow OpenNMT-py down by a third.) The medians of the rounds are shown.
 Ours runs in Lightning's loop as `seq2seq-train` does, OpenNMT-py in its own trainer. What is counted: source and target tokens without padding.
 
@@ -45,7 +45,9 @@ SHAPES = {
     "base": dict(layers=6, d_model=512, heads=8, d_feedforward=2048),
     "big": dict(layers=6, d_model=1024, heads=16, d_feedforward=4096),
 }
-DROPOUT, SMOOTHING, CLIP = 0.1, 0.1, 1.0
+DROPOUT, SMOOTHING, CLIP, LONGEST = 0.1, 0.1, 1.0, 1024
+WARM_UP = {"cpu": 2, "gpu": 39}
+"""Updates after the first one that do not count."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Pace:
 
     def __init__(self, loss: Callable[[], float], device: str) -> None:
         self._loss, self._device = loss, device
-        self.left, self.tokens, self.positions, self.seconds = 1, [0, 0], [0, 0], 0.0
+        self.left, self.tokens, self.positions = 1, [0, 0], [0, 0]
         self.start = time.perf_counter()
 
     def update(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
@@ -155,7 +157,7 @@ def ours(precision: str) -> "System":
 
         pairs, size = prepared(folder)
         held_out, _ = prepared(folder, "valid")
-        config = TransformerConfig(size, size, **work.sizes, dropout=DROPOUT, norm_order="pre")
+        config = TransformerConfig(size, size, **work.sizes, dropout=DROPOUT, norm_order="pre", max_length=LONGEST)
         options = TrainerOptions(precision=precision, validate_every=10**9, accelerator=work.device)  # type: ignore[arg-type]
         data = TranslationData(pairs, held_out, BatchConfig(work.max_tokens), 1, options.max_steps, config.max_length)
         optimizer = Optimizer(label_smoothing=SMOOTHING, clip_norm=CLIP)
@@ -202,14 +204,14 @@ def plain(precision: str) -> "System":
         torch.manual_seed(1)
         device = torch.device("cuda" if work.device == "gpu" else "cpu")
         pairs, size = prepared(folder)
-        plan = BatchPlan(pairs.source.lengths, pairs.target.lengths, BatchConfig(work.max_tokens), 1)
+        plan = BatchPlan(pairs.source.lengths, pairs.target.lengths, BatchConfig(work.max_tokens), 1, max_length=LONGEST)
         width, layers = work.sizes["d_model"], work.sizes["layers"]
         table = nn.Embedding(size, width, padding_idx=PAD).to(device)
         nn.init.normal_(table.weight, std=width**-0.5)
         model = nn.Transformer(
             width, work.sizes["heads"], layers, layers, work.sizes["d_feedforward"], DROPOUT, batch_first=True, norm_first=True
         ).to(device)
-        dropout, positions = nn.Dropout(DROPOUT), sinusoids(512, width).to(device)
+        dropout, positions = nn.Dropout(DROPOUT), sinusoids(LONGEST, width).to(device)
         parameters = [*table.parameters(), *model.parameters()]
         adam = torch.optim.Adam(parameters, work.rate, betas=(0.9, 0.98))
 
@@ -342,25 +344,28 @@ SYSTEMS: dict[str, System] = {
 # What the comparing process does.
 
 
+def systems(options: argparse.Namespace) -> list[str]:
+    """Those asked for that there are."""
+    return [name for name in options.systems if options.opennmt or not name.startswith("OpenNMT")]
+
+
 def compare(options: argparse.Namespace, work: Work, folder: Path) -> None:
     vocabulary = write_tokens(options, folder)
-    names = [name for name in options.systems if options.opennmt or not name.startswith("OpenNMT")]
+    names = systems(options)
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
             taken[name].append(one_round(name, options, work, folder))
             print(f"  {name}: {sum(taken[name][-1]['tokens']) / taken[name][-1]['seconds']:,.0f}", file=sys.stderr, flush=True)
     rows = [row(name, taken[name], work, vocabulary) for name in names]
-    print(table(rows, work.shape))
+    print(table(rows, f"{work.shape}, {work.device}, {work.max_tokens:,} tokens"))
     if options.json:
         Path(options.json).write_text(json.dumps({"options": vars(options), "rows": rows}, indent=1))
 
 
 def compare_losses(options: argparse.Namespace, work: Work, folder: Path) -> None:
     write_tokens(options, folder)
-    for name in options.systems:
-        if name.startswith("OpenNMT") and not options.opennmt:
-            continue
+    for name in systems(options):
         process, seen = started(name, options, work, folder), 0
         while seen < options.tokens:
             seen += sum(process.ask(updates=10)["tokens"])
@@ -386,9 +391,9 @@ def started(name: str, options: argparse.Namespace, work: Work, folder: Path) ->
 
 
 def one_round(name: str, options: argparse.Namespace, work: Work, folder: Path) -> dict[str, Any]:
-    """Some updates by a system, after two that warm it up."""
+    """Some updates by a system, after those that warm it up."""
     process = started(name, options, work, folder)
-    process.ask(updates=2)
+    process.ask(updates=WARM_UP[work.device])
     found = process.ask(updates=options.updates)
     process.end()
     return {**found, "first": process.first["first"]}
@@ -466,10 +471,10 @@ def peak(precision: str, device: str) -> float:
     return 2.0 * x.size(0) ** 3 / min(tries())
 
 
-def table(rows: list[dict[str, Any]], shape: str) -> str:
+def table(rows: list[dict[str, Any]], what: str) -> str:
     """Markdown."""
     lines = [
-        f"| training, {shape} | tokens/s | (low to high) | share of peak | padding | GiB | first update |",
+        f"| training, {what} | tokens/s | (low to high) | share of peak | padding | GiB | first update |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
