@@ -233,7 +233,9 @@ def test_pairs_too_long_for_the_model_are_left_out(tokenizer: Tokenizer) -> None
     assert (len(one), one.left_out) == (1, {"train": 2, "validation": 2})
     for loader in (one.train_dataloader(), one.val_dataloader()):
         assert [[batch.source.tolist() for batch in update] for update in loader] == [[[[5, 2]]]]
-    assert (len(data(5)), data(5).left_out) == (3, {"train": 0, "validation": 0})
+    whole = data(5)
+    assert (len(whole), whole.left_out) == (3, {"train": 0, "validation": 0})
+    assert sorted(row for n in range(whole.plan.batches_per_epoch) for row in whole.plan[n].tolist()) == [0, 1, 2]
     with pytest.raises(DataProblem, match="every pair is longer"):
         data(1)
     with pytest.raises(DataProblem, match="every pair is longer"):

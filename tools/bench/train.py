@@ -4,10 +4,11 @@
     python tools/bench/train.py SOURCES TARGETS --held-out SOURCES TARGETS [--tokens 3000000] [--rate 0.001] …
     python tools/bench/train.py SOURCES TARGETS --device gpu --shape big --max-tokens 25000 --updates 50
 
-Every system has all cores, its own batches of at most 4,096 tokens a side (`--max-tokens`) from the same tokenised pairs, and the same sizes (tiny: 4+4
-layers, 128 wide; base: 6+6, 512; big: 6+6, 1024), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam. All take turns, once round
-after the other, so that a slow minute slows all of them: each begins anew, makes three updates to warm up (on a GPU, where ours is compiled, forty) and `--updates` that count, and ends
-before the next begins. (Side by side, waiting, the others slow OpenNMT-py down by a third.) The medians of the rounds are shown.
+Every system has all cores, its own batches of at most 4,096 tokens a side (`--max-tokens`) from the same tokenised pairs, and the same sizes
+(tiny: 4+4 layers, 128 wide; base: 6+6, 512; big: 6+6, 1024), pre-norm, one matrix for all embeddings, dropout 0.1, label smoothing 0.1, Adam.
+All take turns, one round after the other, so that a slow minute slows all of them: each begins anew, makes three updates to warm up (on a GPU,
+where ours is compiled, forty) and `--updates` that count, and ends before the next begins. (Side by side, waiting, the others slow OpenNMT-py
+down by a third.) The medians of the rounds are shown.
 Ours runs in Lightning's loop as `seq2seq-train` does, OpenNMT-py in its own trainer. What is counted: source and target tokens without padding.
 
 PYTHON has OpenNMT-py 3.5.1 (pip install --no-deps OpenNMT-py==3.5.1, then torch==2.13.0 and what it imports: pyonmttok configargparse
