@@ -22,8 +22,9 @@ test: .venv/installed ## the fast tests
 test-all: .venv/installed ## the slow ones too
 	$(PYTEST) -m ''
 
-soak: .venv/installed ## the long sweeps of tests/promises: kills, refusing disks, damages, hostile text
+soak: .venv/installed ## the long sweeps of tests/promises: kills, refusing disks, damages, hostile text; properties on newly drawn cases
 	SEQ2SEQ_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/promises
+	SEQ2SEQ_SOAK=1 $(PYTEST) -m hypothesis --ignore tests/promises
 
 check: .venv/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

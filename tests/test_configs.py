@@ -64,6 +64,8 @@ def test_commands_after_a_training_search_as_it_did() -> None:
 @example("it's \\'mine\\\\")
 @example("${oc.env:HOME}")
 @example("a\\${seed}")
+@example("İ")
+@example("ſ/\u212a")
 def test_values_in_printed_commands_are_what_hydra_reads(value: str) -> None:
     (read,) = OverridesParser.create().parse_overrides([train.setting("bundle", value)])
     assert OmegaConf.create({"bundle": read.value()}).bundle == value

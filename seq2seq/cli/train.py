@@ -360,7 +360,7 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
 def setting(name: str, value: object) -> str:
     """As Hydra reads it, which takes text for a number, a list or more of its own unless it is quoted or plainly a word or a path."""
     text = "null" if value is None else str(value)
-    if isinstance(value, str | Path) and not re.fullmatch(_PLAIN, text, re.IGNORECASE):
+    if isinstance(value, str | Path) and not re.fullmatch(_PLAIN, text, re.IGNORECASE | re.ASCII):
         text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
         text = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'")
         text = f"'{text}'"
