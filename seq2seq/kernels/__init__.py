@@ -80,6 +80,8 @@ _TRAINING: dict[str, list[Any]] = {
     "dropout_to_bfloat16": _DROPOUT,
     "exponentials_of_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
     "exponentials_of_bfloat16_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE],
+    "normalize": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_double, _POINTER, _SIZE, _POINTER, _SIZE],
+    "normalize_backward": [_POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4, _SIZE],
     "turn": [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE],
 }
 

@@ -1,7 +1,8 @@
 /* What training does to numbers between its products, where a library goes over them once for every small thing. First attention of
    whole sentences and its gradient: sentences lie end to end, without padding, and each attends within itself or to one source; the slow
-   twin is `as_padded` in seq2seq/model/segments.py. Then rotary positions, whose twin is `Rotation` in seq2seq/model/positions.py, the exponentials of
-   logits, and what R-Drop makes of them; the slow twins are in seq2seq/training/loss.py. Last, dropout; that of torch is in seq2seq/model/dropout.py.
+   twin is `as_padded` in seq2seq/model/segments.py. Then rotary positions, whose twin is `Rotation` in seq2seq/model/positions.py; layer norm, whose
+   twin is torch's; the exponentials of logits, and what R-Drop makes of them, with their slow twins in seq2seq/training/loss.py. Last, dropout; that of
+   torch is in seq2seq/model/dropout.py.
 
    Letters of shapes are those of symbols.py. */
 
@@ -25,14 +26,22 @@ typedef struct {
     size row, head, narrow;
 } rows;
 
+/* LANES numbers of a tensor of float32 or, with `narrow`, bfloat16. */
+INLINE lanes read_at(const void *numbers, size place, size narrow) {
+    return narrow ? of_bfloat16(*(const halves *)((const uint16_t *)numbers + place)) : at((const float *)numbers + place, 0);
+}
+INLINE void write_at(void *numbers, size place, size narrow, lanes x) {
+    if (narrow)
+        *(halves *)((uint16_t *)numbers + place) = in_bfloat16(x);
+    else
+        put((float *)numbers + place, 0, x);
+}
+
 /* `count` rows of a head -> as many of float32, side by side. */
 INLINE void load(rows x, size first, size head, size count, size D, float *out) {
     for (size i = 0; i < count; i++, out += D) {
         size start = (first + i) * x.row + head * x.head;
-        if (x.narrow)
-            for (size d = 0; d < D; d += LANES) put(out + d, 0, of_bfloat16(*(const halves *)((const uint16_t *)x.numbers + start + d)));
-        else
-            memcpy(out, (const float *)x.numbers + start, D * sizeof(float));
+        for (size d = 0; d < D; d += LANES) put(out + d, 0, read_at(x.numbers, start + d, x.narrow));
     }
 }
 
@@ -46,10 +55,7 @@ INLINE void load_filled(rows x, size first, size head, size count, size filled, 
 INLINE void store(const float *in, rows x, size first, size head, size count, size D) {
     for (size i = 0; i < count; i++, in += D) {
         size start = (first + i) * x.row + head * x.head;
-        if (x.narrow)
-            for (size d = 0; d < D; d += LANES) *(halves *)((uint16_t *)x.numbers + start + d) = in_bfloat16(at(in + d, 0));
-        else
-            memcpy((float *)x.numbers + start, in, D * sizeof(float));
+        for (size d = 0; d < D; d += LANES) write_at(x.numbers, start + d, x.narrow, at(in + d, 0));
     }
 }
 
@@ -277,6 +283,55 @@ void turn(const rows *x, size N, size H, size D, const float *turns, size conjug
             }
             store(pairs, x[1], n, h, 1, D);
         }
+}
+
+/* x (N, E), E a multiple of LANES -> out (N, E): each row less its mean, by its deviation, times weight, plus bias; and of each row mean and
+   1 / deviation, (N, 2). */
+void normalize(const float *x, size N, size E, const float *weight, const float *bias, double epsilon, void *out, size narrow, float *moments,
+               size threads) {
+    #pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        const float *row = x + n * E;
+        lanes sum = {0}, squares = {0};
+        for (size e = 0; e < E; e += LANES) sum += at(row + e, 0);
+        float mean = sum_of(sum) / E;
+        for (size e = 0; e < E; e += LANES) {
+            lanes apart = at(row + e, 0) - mean;
+            squares += apart * apart;
+        }
+        float share = 1.0f / sqrtf(sum_of(squares) / E + (float)epsilon);
+        for (size e = 0; e < E; e += LANES)
+            write_at(out, n * E + e, narrow, (at(row + e, 0) - mean) * share * at(weight + e, 0) + at(bias + e, 0));
+        moments[2 * n] = mean, moments[2 * n + 1] = share;
+    }
+}
+
+/* Its gradient from that by `out`: by x, on top of `past` (N, E); and by weight and bias, each thread its part of
+   by_vectors (threads, 2, E), which comes with zeros. */
+void normalize_backward(const void *by_out, size narrow, const float *x, const float *moments, size N, size E, const float *weight, const float *past,
+                        float *by_x, float *by_vectors, size threads) {
+    #pragma omp parallel num_threads(threads)
+    {
+        float *by_weight = by_vectors + omp_get_thread_num() * 2 * E, *by_bias = by_weight + E;
+        #pragma omp for schedule(static)
+        for (size n = 0; n < N; n++) {
+            const float *row = x + n * E;
+            float mean = moments[2 * n], share = moments[2 * n + 1];
+            lanes sum = {0}, along = {0};
+            for (size e = 0; e < E; e += LANES) {
+                lanes normal = (at(row + e, 0) - mean) * share, by = read_at(by_out, n * E + e, narrow), weighted = by * at(weight + e, 0);
+                sum += weighted;
+                along += weighted * normal;
+                put(by_weight + e, 0, at(by_weight + e, 0) + by * normal);
+                put(by_bias + e, 0, at(by_bias + e, 0) + by);
+            }
+            float common = sum_of(sum) / E, slope = sum_of(along) / E;
+            for (size e = 0; e < E; e += LANES) {
+                lanes normal = (at(row + e, 0) - mean) * share, weighted = read_at(by_out, n * E + e, narrow) * at(weight + e, 0);
+                put(by_x + n * E + e, 0, (weighted - common - normal * slope) * share + at(past + n * E + e, 0));
+            }
+        }
+    }
 }
 
 INLINE float from_bfloat16(uint16_t x) {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seq2seq.model.cache import LayerCache, Newest
 from seq2seq.model.masks import causal_mask
 from seq2seq.model.positions import Rotation
-from seq2seq.model.segments import Within, attention_within
+from seq2seq.model.segments import Within, apart, attention_within
 
 Mask = Tensor | Within
 """Which keys a query may attend to: boolean, (B, H, T, S) or broadcastable to it, True = may; or those of its own sentence, where
@@ -108,7 +108,7 @@ class MultiHeadAttention(nn.Module):
         if self._pack is None:
             return tuple(getattr(self, name)(x) for name in names)
         widths = [getattr(self, name).out_features for name in names]
-        return self.together(*names)(x).split(widths, dim=-1)  # type: ignore[no-any-return]
+        return apart(self.together(*names)(x), widths)
 
     def together(self, *names: str) -> nn.Module:
         """One product for several projections of a layer that is prepared: their outputs side by side."""

@@ -45,8 +45,13 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """x (B, L, E) -> (B, L, E)."""
         if self.norm_first:
-            return self.dropout.onto(x, sublayer(self.norm(x)))  # type: ignore[no-any-return]
+            normal, x = self.norm_beside(x)
+            return self.dropout.onto(x, sublayer(normal))  # type: ignore[no-any-return]
         return self.norm(self.dropout.onto(self.kept(x), sublayer(x)))  # type: ignore[no-any-return]
+
+    def norm_beside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The norm of x, and x, which goes past it."""
+        return self.norm(x), x
 
     def kept(self, x: Tensor) -> Tensor:
         """x as it is added to, where the norm comes last."""

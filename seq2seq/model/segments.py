@@ -1,7 +1,9 @@
 """Sentences laid end to end in one row, so that no position is padding, and attention that keeps each within its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -122,7 +124,9 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, normalizers = ctx.saved_tensors
-        found = [of_heads(x, x.dtype) for x in (query, key, value)]
+        found = [
+            x for _, parts in groupby((query, key, value), lambda x: (_storage(x), x.size(2))) for x in _side_by_side(list(parts))
+        ]
         _call("attend_within_backward", ctx.task, normalizers, query, key, value, in_rows(gradients[0]), *found)
         return *found, None, None
 
@@ -146,3 +150,36 @@ def of_heads(like: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for (1, H, N, D), the heads of a position side by side."""
     _, H, N, D = like.shape
     return like.new_empty(1, N, H, D, dtype=dtype).transpose(1, 2)
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Room for as many (1, H, N, D) of one N and D, all heads of a position side by side."""
+    heads, (_, _, N, D) = [part.size(1) for part in parts], parts[0].shape
+    return torch.split(parts[0].new_empty(1, N, sum(heads), D).transpose(1, 2), heads, dim=1)
+
+
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
+
+
+def apart(x: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
+    """The parts of x (…, sum of widths). Their gradients are not copied to be joined if they lie side by side, as those of attention do."""
+    return _Apart.apply(x, widths) if torch.is_grad_enabled() else torch.split(x, widths, dim=-1)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Apart(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
+        return torch.split(x, widths, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        widths = [part.size(-1) for part in gradients]
+        places = {
+            (_storage(part), part.stride(), part.storage_offset() - start)
+            for part, start in zip(gradients, accumulate(widths, initial=0), strict=False)
+        }
+        if len(places) > 1:
+            return torch.cat(gradients, dim=-1), None
+        first = gradients[0]
+        return first.as_strided((*first.shape[:-1], sum(widths)), first.stride()), None

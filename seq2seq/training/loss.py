@@ -85,7 +85,8 @@ class ProjectedCrossEntropy(torch.autograd.Function):
                 by_features -= (1 - smoothing) * weight[targets] + share * weight_sum
                 by_weight.index_add_(0, targets, wide.sum(dim=0), alpha=smoothing - 1)
                 by_weight -= share * wide.sum(dim=(0, 1))
-        ctx.save_for_backward((by_features / passes).to(features.dtype), (by_weight / passes).to(weight.dtype))
+        ctx.save_for_backward(by_features.to(features.dtype), by_weight.to(weight.dtype))
+        ctx.passes = passes
         loss, nll = loss / passes, nll / passes
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -93,7 +94,8 @@ class ProjectedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_features, by_weight = ctx.saved_tensors
-        return by_features * gradients[0], by_weight * gradients[0], None, None, None, None
+        share = gradients[0] / ctx.passes
+        return by_features * share, by_weight * share, None, None, None, None
 
 
 def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

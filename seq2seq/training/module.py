@@ -20,6 +20,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from seq2seq.training.loss import projected_cross_entropy
 from seq2seq.training.muon import Muon
+from seq2seq.training.norms import quicken_norms
 from seq2seq.training.options import Optimizer, TrainerOptions
 from seq2seq.training.processes import ALONE, Processes
 from seq2seq.training.products import dtype_of, quicken
@@ -118,6 +119,7 @@ class TranslationModule(lightning.LightningModule):
             self.model = deepcopy(self.model).train()
         if options.by_kernels:
             quicken(self.model, self._products)
+            quicken_norms(self.model, self._products)
         if options.compiles:
             for layer in (*self.model.encoder.layers, *self.model.decoder.layers):
                 layer.compile(dynamic=True)

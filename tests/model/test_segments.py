@@ -1,15 +1,18 @@
 """Sentences end to end: attention within each, and the whole model, against the padded form."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seq2seq.kernels import training_kernels
 from seq2seq.model import positions
 from seq2seq.model import segments as module
 from seq2seq.model.attention import scaled_dot_product_attention
 from seq2seq.model.positions import RotaryPositions
-from seq2seq.model.segments import ROUND, Segments, Within, as_padded, attention_within, filled_up
+from seq2seq.model.segments import ROUND, Segments, Within, apart, as_padded, attention_within, filled_up
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import PAD
 from tests.conftest import ids, small_config
@@ -63,6 +66,41 @@ def test_attention_within_is_attention_under_a_mask(
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         for ours, theirs in zip(torch.autograd.grad(found, inputs, gradient), of_expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_gradients_of_parts_of_a_product_are_joined_as_they_lie(crossing: bool) -> None:
+    """Those of queries, keys and values of one product, or of keys and values, come from attention as parts of one tensor."""
+    torch.manual_seed(1)
+    sides = [segments(lengths(5, 12)) for _ in range(2)]
+    within = Within(sides[0], sides[int(crossing)])
+    N, M = (int(side.real.sum()) for side in (within.queries, within.keys))
+    alone = [torch.randn(1, N, 64)] if crossing else []
+    product = torch.randn(1, M, 128 if crossing else 192)
+    joined: list[torch.Tensor] = []
+
+    def gradients(parts_of: Callable[[torch.Tensor, list[int]], Sequence[torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+        inputs = [x.clone().requires_grad_() for x in (*alone, product)]
+        whole = inputs[-1] * 1.0
+        whole.register_hook(joined.append)
+        parts = (*inputs[:-1], *parts_of(whole, [64] * (whole.size(-1) // 64)))
+        query, key, value = (part.unflatten(-1, (2, 32)).transpose(1, 2) for part in parts)
+        return torch.autograd.grad(attention_within(query, key, value, within, False, 0.0).square().sum(), inputs)
+
+    expected, found = gradients(lambda x, widths: x.split(widths, dim=-1)), gradients(apart)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert joined[1]._base is not None or training_kernels() is None  # a view, where split has made a copy
+    assert joined[0]._base is None
+
+
+def test_gradients_of_parts_that_lie_apart_are_joined() -> None:
+    x = torch.randn(2, 3, 10, requires_grad=True)
+    weights = [torch.randn(width) for width in (2, 5, 3)]
+    (found,) = torch.autograd.grad(sum((part * w).sum() for part, w in zip(apart(x, [2, 5, 3]), weights, strict=True)), [x])
+    assert torch.equal(found, torch.cat(weights).expand_as(x))
+    first, _, last = apart(x, [2, 5, 3])
+    (found,) = torch.autograd.grad((first * weights[0]).sum() + (last * weights[2]).sum(), [x])
+    assert torch.equal(found, torch.cat((weights[0], torch.zeros(5), weights[2])).expand_as(x))
 
 
 @pytest.mark.parametrize("narrow", [(True, True, True), (False, False, True), (True, False, False)])

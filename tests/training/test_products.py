@@ -10,6 +10,7 @@ from torch import nn
 from seq2seq.inference.products import prepared
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import products
+from seq2seq.training.norms import quicken_norms
 from seq2seq.training.products import Product, by_onednn, choose_library, choose_precision, linear, quicken
 from tests.conftest import ids, small_config
 
@@ -57,6 +58,7 @@ def test_a_quickened_model_is_the_same_model(changes: dict[str, object]) -> None
     fast = copy.deepcopy(slow)
     names = [name for name, _ in slow.named_parameters()]
     quicken(fast, torch.float32)
+    quicken_norms(fast, torch.float32)
     assert [name for name, _ in fast.named_parameters()] == names
     source, target = ids(3, 6), ids(3, 5)
     expected, found = slow(source, target), fast(source, target)
