@@ -14,7 +14,7 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_a
 
 INLINE lanes of_bfloat16(halves x) { return (lanes)(__builtin_convertvector(x, whole_lanes) << 16); }
 
-/* To the nearest, of two as near to the even one; there is no NaN. */
+/* To the nearest, of two as near to the even one. A NaN that a processor makes stays one. */
 INLINE halves in_bfloat16(lanes x) {
     whole_lanes bits = (whole_lanes)x;
     return __builtin_convertvector((bits + 0x7FFF + (bits >> 16 & 1)) >> 16, halves);
@@ -285,8 +285,8 @@ void turn(const rows *x, size N, size H, size D, const float *turns, size conjug
         }
 }
 
-/* x (N, E), E a multiple of LANES -> out (N, E): each row less its mean, by its deviation, times weight, plus bias; and of each row mean and
-   1 / deviation, (N, 2). */
+/* x (N, E), E a multiple of LANES -> out (N, E): (x - mean) / sqrt(variance + epsilon) * weight + bias, of each row its own mean and variance; and
+   mean and 1 / sqrt(variance + epsilon), (N, 2). */
 void normalize(const float *x, size N, size E, const float *weight, const float *bias, double epsilon, void *out, size narrow, float *moments,
                size threads) {
     #pragma omp parallel for num_threads(threads)

@@ -78,7 +78,7 @@ class _Turned(torch.autograd.Function):
 
 def _turned(x: Tensor, turns: Tensor, dtype: torch.dtype, back: bool = False) -> Tensor:
     _, H, L, D = x.shape
-    out, turns = of_heads(x, dtype), turns.contiguous()
+    (out,), turns = of_heads(x, dtype=dtype), turns.contiguous()
     training_kernels().turn(rows_of(x, out), L, H, D, turns.data_ptr(), int(back), torch.get_num_threads())  # type: ignore[union-attr]
     return out
 

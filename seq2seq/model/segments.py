@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels, training_scratch_size
 from seq2seq.symbols import PAD, UNK
@@ -116,7 +117,10 @@ class _Kernel(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool) -> Tensor:
         ctx.task = (within, causal, *query.shape[1:], query.size(1) // key.size(1))
         query, key, value = (in_rows(x) for x in (query, key, value))
-        out, normalizers = of_heads(query, value.dtype), query.new_empty(query.size(2), query.size(1), dtype=torch.float32)
+        (out,), normalizers = (
+            of_heads(query, dtype=value.dtype),
+            query.new_empty(query.size(2), query.size(1), dtype=torch.float32),
+        )
         _call("attend_within", ctx.task, normalizers, query, key, value, out)
         ctx.save_for_backward(query, key, value, normalizers)
         return out
@@ -124,9 +128,8 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, normalizers = ctx.saved_tensors
-        found = [
-            x for _, parts in groupby((query, key, value), lambda x: (_storage(x), x.size(2))) for x in _side_by_side(list(parts))
-        ]
+        of_one_product = groupby((query, key, value), lambda x: (_storage(x), x.size(2)))
+        found = [x for _, parts in of_one_product for x in of_heads(*parts)]
         _call("attend_within_backward", ctx.task, normalizers, query, key, value, in_rows(gradients[0]), *found)
         return *found, None, None
 
@@ -146,16 +149,10 @@ def in_rows(x: Tensor) -> Tensor:
     return x if x.stride(3) == 1 else x.contiguous()
 
 
-def of_heads(like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Room for (1, H, N, D), the heads of a position side by side."""
-    _, H, N, D = like.shape
-    return like.new_empty(1, N, H, D, dtype=dtype).transpose(1, 2)
-
-
-def _side_by_side(parts: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Room for as many (1, H, N, D) of one N and D, all heads of a position side by side."""
-    heads, (_, _, N, D) = [part.size(1) for part in parts], parts[0].shape
-    return torch.split(parts[0].new_empty(1, N, sum(heads), D).transpose(1, 2), heads, dim=1)
+def of_heads(*like: Tensor, dtype: torch.dtype | None = None) -> Sequence[Tensor]:
+    """Room for tensors (1, H, N, D) of one N and D, all heads of a position side by side."""
+    heads, (_, _, N, D) = [x.size(1) for x in like], like[0].shape
+    return torch.split(like[0].new_empty(1, N, sum(heads), D, dtype=dtype).transpose(1, 2), heads, dim=1)
 
 
 def _storage(x: Tensor) -> int:
@@ -173,13 +170,14 @@ class _Apart(torch.autograd.Function):
         return torch.split(x, widths, dim=-1)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         widths = [part.size(-1) for part in gradients]
         places = {
             (_storage(part), part.stride(), part.storage_offset() - start)
             for part, start in zip(gradients, accumulate(widths, initial=0), strict=False)
         }
-        if len(places) > 1:
-            return torch.cat(gradients, dim=-1), None
         first = gradients[0]
+        if len(places) > 1 or first.stride(-1) != 1:
+            return torch.cat(gradients, dim=-1), None
         return first.as_strided((*first.shape[:-1], sum(widths)), first.stride()), None

@@ -14,9 +14,11 @@ from seq2seq.model.transformer import Transformer
 
 
 def quicken_norms(model: Transformer, dtype: torch.dtype) -> None:
-    """Let the norms before sub-layers come out in `dtype` from now on, where there is a kernel for them."""
+    """Let the norms before sub-layers come out in `dtype` from now on, where there is a kernel for them; they are made in float32."""
+    if model.config.activation == "swiglu":
+        dtype = torch.float32  # two products have one norm, whose gradients are to be added in float32
     for module in model.modules():
-        if isinstance(module, Residual) and module.norm_first and isinstance(module.norm, nn.LayerNorm):
+        if isinstance(module, Residual) and isinstance(module.norm, nn.LayerNorm):
             module.norm_beside = _Norm(module.norm, dtype).beside  # type: ignore[method-assign]
 
 

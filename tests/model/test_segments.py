@@ -1,6 +1,7 @@
 """Sentences end to end: attention within each, and the whole model, against the padded form."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -68,39 +69,62 @@ def test_attention_within_is_attention_under_a_mask(
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("crossing", [False, True])
-def test_gradients_of_parts_of_a_product_are_joined_as_they_lie(crossing: bool) -> None:
+@pytest.mark.parametrize(("crossing", "groups"), [(False, 4), (False, 2), (True, 4), (True, 2)])
+def test_gradients_of_parts_of_a_product_are_joined_as_they_lie(crossing: bool, groups: int) -> None:
     """Those of queries, keys and values of one product, or of keys and values, come from attention as parts of one tensor."""
     torch.manual_seed(1)
     sides = [segments(lengths(5, 12)) for _ in range(2)]
     within = Within(sides[0], sides[int(crossing)])
     N, M = (int(side.real.sum()) for side in (within.queries, within.keys))
-    alone = [torch.randn(1, N, 64)] if crossing else []
-    product = torch.randn(1, M, 128 if crossing else 192)
+    alone = [torch.randn(1, N, 4 * 16)] if crossing else []
+    widths = [*([] if crossing else [4 * 16]), groups * 16, groups * 16]
+    product = torch.randn(1, M, sum(widths))
     joined: list[torch.Tensor] = []
 
     def gradients(parts_of: Callable[[torch.Tensor, list[int]], Sequence[torch.Tensor]]) -> tuple[torch.Tensor, ...]:
         inputs = [x.clone().requires_grad_() for x in (*alone, product)]
         whole = inputs[-1] * 1.0
         whole.register_hook(joined.append)
-        parts = (*inputs[:-1], *parts_of(whole, [64] * (whole.size(-1) // 64)))
-        query, key, value = (part.unflatten(-1, (2, 32)).transpose(1, 2) for part in parts)
+        parts = (*inputs[:-1], *parts_of(whole, widths))
+        query, key, value = (part.unflatten(-1, (-1, 16)).transpose(1, 2) for part in parts)
         return torch.autograd.grad(attention_within(query, key, value, within, False, 0.0).square().sum(), inputs)
 
     expected, found = gradients(lambda x, widths: x.split(widths, dim=-1)), gradients(apart)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-    assert joined[1]._base is not None or training_kernels() is None  # a view, where split has made a copy
     assert joined[0]._base is None
+    assert joined[1]._base is not None or training_kernels() is None  # a view, where split has made a copy
 
 
-def test_gradients_of_parts_that_lie_apart_are_joined() -> None:
-    x = torch.randn(2, 3, 10, requires_grad=True)
-    weights = [torch.randn(width) for width in (2, 5, 3)]
-    (found,) = torch.autograd.grad(sum((part * w).sum() for part, w in zip(apart(x, [2, 5, 3]), weights, strict=True)), [x])
-    assert torch.equal(found, torch.cat(weights).expand_as(x))
-    first, _, last = apart(x, [2, 5, 3])
-    (found,) = torch.autograd.grad((first * weights[0]).sum() + (last * weights[2]).sum(), [x])
-    assert torch.equal(found, torch.cat((weights[0], torch.zeros(5), weights[2])).expand_as(x))
+_ROOM = torch.arange(40.0)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ((5, 1), 0, (5, 1), 2),  # side by side
+        ((5, 1), 0, (5, 1), 0),  # one and the same
+        ((5, 1), 0, (5, 1), 5),
+        ((5, 1), 0, (6, 1), 2),
+        ((1, 0), 0, (1, 0), 2),  # expanded
+        ((0, 1), 0, (0, 1), 2),
+        ((0, 0), 0, (0, 0), 2),
+        ((10, 2), 0, (10, 2), 2),
+    ],
+)
+@pytest.mark.parametrize("another", [False, True])
+def test_gradients_of_parts_are_joined_wherever_they_lie(places: tuple[Any, ...], another: bool) -> None:
+    x = torch.randn(3, 4, requires_grad=True)
+    room = _ROOM + 1 if another else _ROOM
+    given = [_ROOM.as_strided((3, 2), *places[:2]), room.as_strided((3, 2), *places[2:])]
+    (found,) = torch.autograd.grad(apart(x, [2, 2]), [x], given)
+    assert torch.equal(found, torch.cat(given, dim=-1))
+
+
+def test_a_part_may_be_used_with_another_or_not_at_all() -> None:
+    x, weight = torch.randn(3, 6, requires_grad=True), torch.randn(3, 2)
+    first, second, _ = apart(x, [2, 2, 2])
+    (found,) = torch.autograd.grad(((first + second) * weight).sum(), [x])
+    assert torch.equal(found, torch.cat((weight, weight, torch.zeros(3, 2)), dim=-1))
 
 
 @pytest.mark.parametrize("narrow", [(True, True, True), (False, False, True), (True, False, False)])

@@ -107,13 +107,16 @@ def test_auto_is_bfloat16_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyP
     assert choose_precision(on_cpu=True, before="float32") == "float32"  # a run that goes on
 
 
-def test_a_quickened_model_can_be_prepared() -> None:
-    model = Transformer(small_config())
+@pytest.mark.parametrize("norm_order", ["post", "pre"])
+def test_a_quickened_model_can_be_prepared(norm_order: str) -> None:
+    model = Transformer(small_config(norm_order=norm_order))
     source, target = ids(3, 6), ids(3, 5)
     expected = model.eval()(source, target)
     quicken(model, torch.float32)
+    quicken_norms(model, torch.float32)
     with torch.inference_mode():
         found = prepared(model)(source, target)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     quicken(model, torch.float32)
+    quicken_norms(model, torch.float32)
     torch.testing.assert_close(model(source, target), expected, rtol=1e-4, atol=1e-5)
