@@ -117,10 +117,8 @@ class _Kernel(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, within: Within, causal: bool) -> Tensor:
         ctx.task = (within, causal, *query.shape[1:], query.size(1) // key.size(1))
         query, key, value = (in_rows(x) for x in (query, key, value))
-        (out,), normalizers = (
-            of_heads(query, dtype=value.dtype),
-            query.new_empty(query.size(2), query.size(1), dtype=torch.float32),
-        )
+        (out,) = of_heads(query, dtype=value.dtype)
+        normalizers = query.new_empty(query.size(2), query.size(1), dtype=torch.float32)
         _call("attend_within", ctx.task, normalizers, query, key, value, out)
         ctx.save_for_backward(query, key, value, normalizers)
         return out

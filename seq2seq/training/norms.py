@@ -52,15 +52,9 @@ class _Normalize(torch.autograd.Function):
         by_out, past = (gradient.contiguous() for gradient in gradients)
         threads, by_x = torch.get_num_threads(), torch.empty_like(x)
         by_vectors = x.new_zeros(threads, 2, x.size(-1))
-        given = (
-            by_out.data_ptr(),
-            int(by_out.dtype != torch.float32),
-            x.data_ptr(),
-            moments.data_ptr(),
-            *_size(x),
-            weight.data_ptr(),
-        )
-        _kernel("normalize_backward")(*given, past.data_ptr(), by_x.data_ptr(), by_vectors.data_ptr(), threads)
+        kept = (x.data_ptr(), moments.data_ptr(), *_size(x), weight.data_ptr(), past.data_ptr())
+        found = (by_x.data_ptr(), by_vectors.data_ptr())
+        _kernel("normalize_backward")(by_out.data_ptr(), int(by_out.dtype != torch.float32), *kept, *found, threads)
         return by_x, *by_vectors.sum(dim=0), None, None
 
 
