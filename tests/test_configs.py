@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from seq2seq.cli import compare, evaluate, export, score, train, translate
+from seq2seq.cli import compare, evaluate, export, score, train, translate, typed
 from seq2seq.decoding.stepper import Search
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
@@ -51,8 +51,8 @@ def test_every_command_has_its_yaml() -> None:
 
 def test_commands_after_a_training_search_as_it_did() -> None:
     asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
-    assert train.search_settings(composed("train", *asked).decoding) == asked
-    assert train.search_settings(composed("train").decoding) == []
+    assert typed.search_settings(composed("train", *asked).decoding) == asked
+    assert typed.search_settings(composed("train").decoding) == []
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
@@ -67,13 +67,13 @@ def test_commands_after_a_training_search_as_it_did() -> None:
 @example("İ")
 @example("ſ/\u212a")
 def test_values_in_printed_commands_are_what_hydra_reads(value: str) -> None:
-    (read,) = OverridesParser.create().parse_overrides([train.setting("bundle", value)])
+    (read,) = OverridesParser.create().parse_overrides([typed.setting("bundle", value)])
     assert OmegaConf.create({"bundle": read.value()}).bundle == value
 
 
 @pytest.mark.parametrize("value", [None, True, 5, 2.0, "greedy", Path("runs/1/bundle")])
 def test_what_is_no_text_is_read_as_what_it_is(value: Any) -> None:
-    written = train.setting("decoding", value)
+    written = typed.setting("decoding", value)
     assert "'" not in written
     (read,) = OverridesParser.create().parse_overrides([written])
     assert read.value() == (str(value) if isinstance(value, Path) else value)
@@ -81,7 +81,7 @@ def test_what_is_no_text_is_read_as_what_it_is(value: Any) -> None:
 
 def test_a_training_says_again_what_was_said_of_its_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = ["+recipe.source=en", "recipe.target=de", "recipe.form=tok", "++recipe.folder=here", "seed=3"]
-    monkeypatch.setattr(train, "_asked", lambda: asked)
+    monkeypatch.setattr(typed, "asked", lambda: asked)
     console = Console(record=True, width=500, file=StringIO())
     train._show_end(console, composed("train", "recipe=multi30k"), RunFolder(tmp_path / "a,b"), Outcome(30.0, 10, 10))
     (line,) = (line for line in console.export_text().splitlines() if "seq2seq-evaluate" in line)
@@ -101,7 +101,7 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
     if group == "decoding":
         search: Search = composed("translate", f"decoding={name}").decoding
         assert search == job.decoding
-        assert composed("evaluate", *train.search_settings(search)).decoding == search
+        assert composed("evaluate", *typed.search_settings(search)).decoding == search
     if group == "recipe":
         assert composed("evaluate", f"recipe={name}").recipe == job.recipe
     if group == "model":

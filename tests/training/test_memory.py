@@ -1,23 +1,15 @@
-"""batch.max_tokens=auto: what fits, and that a run keeps what it began with."""
-
-import json
-from pathlib import Path
-from types import SimpleNamespace
+"""batch.max_tokens=auto: what fits."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.cli.train import _ACCUMULATE, _batch
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import memory
-from seq2seq.training.folder import RunFolder
 from seq2seq.training.memory import fitted, free_memory, measured
-from seq2seq.training.options import Optimizer, TrainerOptions
-from seq2seq.training.processes import ALONE
 from tests.conftest import small_config
 
 
@@ -58,25 +50,3 @@ def test_a_wider_model_keeps_more_of_a_token(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_there_is_memory_here() -> None:
     assert 1 << 20 < free_memory() < 1 << 50
-
-
-def test_a_run_that_goes_on_keeps_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were they measured anew, a run would depend on what else runs when it is taken up again."""
-    model, folder = Transformer(small_config()), RunFolder(tmp_path)
-    monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 8 << 20)
-    job = SimpleNamespace(
-        batch=BatchConfig("auto", per_update=5000),
-        resume="auto",
-        trainer=TrainerOptions(accelerator="cpu"),
-        optimizer=Optimizer(),
-    )
-    first = _batch(job, folder, model, pairs(400), ALONE)  # type: ignore[arg-type]
-    assert first.accumulate > 1
-    (tmp_path / "states" / "step-1").mkdir(parents=True)
-    folder.identity.write_text(json.dumps({"run": {_ACCUMULATE: str(first.accumulate)}, "files": []}))
-    monkeypatch.setattr(memory, "free_memory", lambda on_cpu: 1 << 40)
-    assert _batch(job, folder, model, pairs(400), ALONE) == first  # type: ignore[arg-type]
-    job.resume = "restart"
-    assert _batch(job, folder, model, pairs(400), ALONE).accumulate == 1  # type: ignore[arg-type]
-    job.batch = BatchConfig(300, 2)
-    assert _batch(job, folder, model, pairs(400), ALONE) is job.batch  # type: ignore[arg-type]

@@ -1,0 +1,50 @@
+"""The lines before training: what it will work on, and what is odd about that."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seq2seq.data.sampler import BatchConfig
+from seq2seq.errors import DataProblem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seq2seq.model.transformer import Transformer
+    from seq2seq.training.data import TranslationData
+
+_FEW = 1000
+"""Pairs from which nobody should expect much."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Remarks are what strict=true does not accept."""
+
+    console: "Console"
+    strict: bool
+
+    def line(self, name: str, text: str, *remarks: str) -> None:
+        self.console.print(f"[dim]{name:<10}[/] {text}")
+        if remarks and self.strict:
+            raise DataProblem("; ".join(remarks), "mend that, or train without strict=true")
+        for remark in remarks:
+            self.console.print(f"{'':<10} [yellow]{remark}[/]")
+
+    def batches(self, data: "TranslationData", batch: BatchConfig, max_length: int) -> None:
+        source_padding, target_padding = data.plan.padding_share()
+        left_out = [(split, count) for split, count in data.left_out.items() if count]
+        self.line(
+            "batches",
+            f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch of at most {batch.max_tokens:,} tokens, "
+            f"{batch.accumulate} an update; padding {source_padding:.1%} of source, {target_padding:.1%} of target",
+            *([f"only {len(data):,} pairs to learn from"] if len(data) < _FEW else ()),
+            *(f"{split}: {count:,} pairs longer than {max_length} tokens left out" for split, count in left_out),
+        )
+
+    def model(self, model: "Transformer", precision: str, alone: bool) -> None:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.line(
+            "model",
+            f"{model.config.layers}+{model.config.decoder.layers} layers, {parameters:,} parameters, products in {precision}",
+            *(["trainer.sharded=true, but one process has no one to share with"] if alone else ()),
+        )

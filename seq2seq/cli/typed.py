@@ -1,0 +1,51 @@
+"""Commands as they are typed: what this one was asked, and what comes after it."""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+def asked() -> list[str]:
+    """The settings that ask for this run, of a sweep for this one of it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else sys.argv[1:]
+
+
+def asked_of(recipe: Any) -> list[str]:
+    """The settings that let another command judge by the recipe of this run. The languages are in the bundle, if it has only these; what
+    else was said of the recipe must be said again."""
+    left_out = "$" if hasattr(recipe, "of") else r"\+*recipe\.(source|target)="
+    return [argument for argument in asked() if re.match(r"\+*recipe[@.]", argument) and not re.match(left_out, argument)]
+
+
+def setting(name: str, value: object) -> str:
+    """As Hydra reads it, which takes text for a number, a list or more of its own unless it is quoted or plainly a word or a path."""
+    text = "null" if value is None else str(value)
+    if isinstance(value, str | Path) and not re.fullmatch(_PLAIN, text, re.IGNORECASE | re.ASCII):
+        text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
+        text = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'")
+        text = f"'{text}'"
+    return f"{name}={text}"
+
+
+_PLAIN = r"(?!(?:null|true|false|nan|inf)\Z)[a-z_]+|[a-z0-9_.+@%*-]*/[a-z0-9_./+@%*-]*"
+
+
+def search_settings(search: Any) -> list[str]:
+    """What lets other commands search like this, which by themselves search with a beam."""
+    from seq2seq.decoding.beam import BeamSearch
+
+    def unusual(chosen: Any, usual: Any, name: str) -> Iterator[str]:
+        for field in fields(chosen):
+            value, other = getattr(chosen, field.name), getattr(usual, field.name, None)
+            if is_dataclass(value):
+                yield from unusual(value, other, f"{name}.{field.name}")
+            elif value != other:
+                yield setting(f"{name}.{field.name}", value)
+
+    kind = type(search).__module__.rpartition(".")[2]
+    return [*([f"decoding={kind}"] if kind != "beam" else []), *unusual(search, BeamSearch(), "decoding")]
