@@ -120,6 +120,12 @@ def runs_kernels(*tensors: Any) -> bool:
     )
 
 
+def runs_training_kernels(*tensors: Any) -> bool:
+    """Whether there are kernels of training, and they may be given these tensors: float32 or bfloat16 on a CPU."""
+    alike = all(tensor.device.type == "cpu" and str(tensor.dtype) in ("torch.float32", "torch.bfloat16") for tensor in tensors)
+    return alike and training_kernels() is not None
+
+
 def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library in the cache, whose name knows the source, the compiler and the processor: a cache may be shared by several."""
     text = source.read_text(encoding="utf-8") + (_FOLDER / "vectors.h").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels import training_kernels
+from seq2seq.kernels import runs_training_kernels, training_kernels
 
 _LEVELS = 1 << 16
 
@@ -60,8 +60,7 @@ class Dropout(nn.Module):
 def _has_kernel(x: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False  # it makes its own
-    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel() < 1 << 32
-    return fits and training_kernels() is not None
+    return x.numel() < 1 << 32 and runs_training_kernels(x)
 
 
 class _Dropped(torch.autograd.Function):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels
+from seq2seq.kernels import KERNEL_WIDTHS, rows_of, runs_training_kernels, training_kernels
 from seq2seq.model.segments import in_rows, of_heads
 
 
@@ -58,9 +58,8 @@ class Rotation:
         """Of sentences end to end, or one, in training."""
         if torch.compiler.is_compiling():
             return False
-        alike = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.stride(3) == 1
         one_row = x.requires_grad and len(x) == 1 and self.turns.dim() == 2
-        return alike and one_row and x.size(3) in KERNEL_WIDTHS and training_kernels() is not None
+        return one_row and x.stride(3) == 1 and x.size(3) in KERNEL_WIDTHS and runs_training_kernels(x)
 
 
 class _Turned(torch.autograd.Function):

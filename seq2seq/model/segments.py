@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seq2seq.kernels import KERNEL_WIDTHS, rows_of, training_kernels, training_scratch_size
+from seq2seq.kernels import KERNEL_WIDTHS, rows_of, runs_training_kernels, training_kernels, training_scratch_size
 from seq2seq.symbols import PAD, UNK
 
 _LONG = 256
@@ -102,12 +102,7 @@ def as_padded(query: Tensor, key: Tensor, value: Tensor, within: Within, causal:
 
 
 def _fits_kernel(query: Tensor, key: Tensor, value: Tensor, within: Within) -> bool:
-    return (
-        all(x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) for x in (query, key, value))
-        and query.size(3) in KERNEL_WIDTHS
-        and within.keys.real.size(1) <= _LONG
-        and training_kernels() is not None
-    )
+    return query.size(3) in KERNEL_WIDTHS and within.keys.real.size(1) <= _LONG and runs_training_kernels(query, key, value)
 
 
 class _Kernel(torch.autograd.Function):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seq2seq.kernels import training_kernels
+from seq2seq.kernels import runs_training_kernels, training_kernels
 from seq2seq.model.segments import ROUND
 from seq2seq.training.products import linear
 
@@ -100,7 +100,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
 def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """logits (N, V), which are written over -> e^(logit - greatest), the greatest of each row and their sums, both (N, 1) in float32."""
-    library = training_kernels() if logits.device.type == "cpu" and logits.is_contiguous() else None
+    library = training_kernels() if runs_training_kernels(logits) and logits.is_contiguous() else None
     if library is None:
         wide = logits.float()
         greatest = wide.amax(dim=-1, keepdim=True)
@@ -120,7 +120,7 @@ def agreement_of_rows(logits: Tensor, weight: float) -> tuple[Tensor, Tensor, Te
         in float32.
     """
     pairs = len(logits) // 2
-    library = training_kernels() if logits.device.type == "cpu" and logits.is_contiguous() else None
+    library = training_kernels() if runs_training_kernels(logits) and logits.is_contiguous() else None
     if library is None:
         log_p, log_q = logits.float().view(2, pairs, -1).log_softmax(dim=-1)
         p, q, log_ratio = log_p.exp(), log_q.exp(), log_p - log_q
