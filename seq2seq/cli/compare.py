@@ -141,7 +141,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _system(name: str, path: str, translator: "Translator | None", test_set: TestSet) -> "System":
-    from seq2seq.cli.translate import with_progress
+    from seq2seq.cli.progress import with_progress
     from seq2seq.comparison import System
     from seq2seq.data.lines import read_lines
 

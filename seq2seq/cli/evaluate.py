@@ -107,7 +107,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
 
 
 def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: TestSet) -> list[str]:
-    from seq2seq.cli.translate import with_progress
+    from seq2seq.cli.progress import with_progress
     from seq2seq.data.lines import read_lines
 
     if translator is None:

@@ -5,8 +5,8 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.progress import progress_bar
+from seq2seq.cli.records import records_of
 from seq2seq.cli.translating import Bundles, folders, load_translator
 from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, machine_problem
 from seq2seq.journal import Journal, is_complete
@@ -160,7 +162,7 @@ def _translate_stream(job: TranslateJob, lines: Iterator[str], count: int | None
     with ExitStack() as stack:
         report = stack.enter_context(writing_lines(Path(job.report))) if job.report else None
         for number, _, translations in _chunks(translator, lines, prefixes, chunk, count, 0):
-            answers, remarks = _texts(job.format, number, translations)
+            answers, remarks = records_of(job.format, number, translations)
             sys.stdout.buffer.write(b"".join(answers))
             sys.stdout.buffer.flush()
             for remark in remarks if report else ():
@@ -200,7 +202,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
                 prefixes = islice(prefixes, journal.lines, None)
             translator = _translator(job)
             for number, block, translations in _chunks(translator, lines, prefixes, CHUNK, count, journal.lines):
-                answers, remarks = _texts(job.format, number, translations)
+                answers, remarks = records_of(job.format, number, translations)
                 journal.append(block, (pack(b"".join(answers)), pack_report(b"".join(map(as_record, remarks)))))
             journal.finish()
     except OSError as error:
@@ -228,19 +230,6 @@ def _chunks(
             advance(len(block))
     if prefixes is not None and next(prefixes, None) is not None:
         raise DataProblem("prefix has more lines than the input", "write one line for each, empty where nothing is wished")
-
-
-def _texts(form: str, number: int, translations: "Sequence[Translation]") -> tuple[list[bytes], list[str]]:
-    """The records of a chunk, and a line of JSON for everything that happened to its lines."""
-    from seq2seq.data.lines import as_record
-    from seq2seq.translator import CODES
-
-    answers: list[bytes] = []
-    remarks: list[str] = []
-    for line, translation in enumerate(translations, start=number):
-        answers += map(as_record, _records(form, line, translation))
-        remarks += [json.dumps({"line": line, "code": code, "detail": CODES[code]}) for code in translation.codes]
-    return answers, remarks
 
 
 def _scan(job: TranslateJob) -> int | None:
@@ -283,60 +272,3 @@ def _check(job: TranslateJob) -> None:
                     raise ConfigProblem(f"{name} and output are the same file, {path}", "choose another output")
             if not job.overwrite and not job.resume:
                 raise ConfigProblem(f"{path} exists", "choose another output, or overwrite=true")
-
-
-def _records(form: str, number: int, translation: "Translation") -> Iterator[str]:
-    """A translation as one line of text, a line of JSON, or a TSV row a candidate: line number, rank, score, text."""
-    if form == "text":
-        yield translation.text
-    elif form == "tsv":
-        for rank, candidate in enumerate(translation.candidates, start=1):
-            yield "\t".join((str(number), str(rank), f"{candidate.score:.6f}", candidate.text.replace("\t", " ")))
-    else:
-        candidates = [{"text": candidate.text, "score": round(candidate.score, 6)} for candidate in translation.candidates]
-        record = {"line": number, "translation": translation.text, "candidates": candidates, "codes": translation.codes}
-        yield json.dumps(record | _explained(translation), ensure_ascii=False)
-
-
-def _explained(translation: "Translation") -> dict[str, Any]:
-    """What explain=true adds to a line of JSON."""
-    if (explanation := translation.explanation) is None:
-        return {}
-    return {
-        "confidence": None if explanation.confidence is None else round(explanation.confidence, 4),
-        "tokens": [[piece, round(probability, 4)] for piece, probability in explanation.tokens],
-        "source_words": explanation.source_words,
-        "target_words": explanation.target_words,
-        "alignment": [f"{source}-{target}" for source, target in explanation.links],
-    }
-
-
-def with_progress(translations: "Iterable[Translation]", count: int) -> "Iterator[Translation]":
-    """The same, with a bar."""
-    with progress_bar(count, 0) as advance:
-        for translation in translations:
-            yield translation
-            advance(1)
-
-
-@contextmanager
-def progress_bar(count: int | None, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar of lines on the standard error stream when that is a terminal; yields what moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal or (count is None and sys.stdin.isatty()):
-        yield lambda lines: None
-        return
-    columns = (
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("lines"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, expand=True, refresh_per_second=4) as progress:
-        task = progress.add_task("translating", total=count, completed=done)
-        yield lambda lines: progress.advance(task, lines)
