@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice, repeat
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,8 @@ class Synthetic:
     engine: Any
     """What translates."""
     forward: tuple[str, ...] = ()
-    """Bundles that translate the training sources: pairs of a source and its translation (distillation; Kim and Rush, 2016). `A+B` is an ensemble."""
+    """Bundles that translate the training sources: pairs of a source and its translation (distillation; Kim and Rush, 2016). `A+B` is an ensemble.
+    Of `A|B|C` each translates every third line, A the first: what each has not learned from, if they were trained on the recipe `folds`."""
     backward: tuple[str, ...] = ()
     """Bundles that translate target text: pairs of a translation and its original (back-translation; Sennrich et al., 2016)."""
     monolingual: str | None = None
@@ -88,12 +89,18 @@ class Synthetic:
         text, other_side = self._text(backward, real), self._text(not backward, real)
         key = record_file(Path(self.monolingual)).sha256 if backward and self.monolingual else real.key("train")
         direction = (self.target, self.source) if backward else (self.source, self.target)
-        lines = zip(text(), other_side() if self.nearest else repeat(""), strict=False)
-        made = self._translated(bundle, direction, lines, key)
-        translations = chain.from_iterable(map(read_lines, made.files))
+        folds = bundle.split("|")
+
+        def made_by(fold: int) -> _Made:
+            lines = zip(text(), other_side() if self.nearest else repeat(""), strict=False)
+            of_fold = f"{key}, fold {fold} of {len(folds)}" if len(folds) > 1 else key
+            return self._translated(folds[fold], direction, islice(lines, fold, None, len(folds)), of_fold)
+
+        made = [made_by(fold) for fold in range(len(folds))]
+        translations = dealt([chain.from_iterable(map(read_lines, each.files)) for each in made])
         pairs = zip(translations, text(), strict=True) if backward else zip(text(), translations, strict=True)
-        records = [record_file(file) for file in made.files]
-        origin = f"translations from {direction[0]} to {direction[1]} by the bundle {made.bundle}"
+        records = [record_file(file) for each in made for file in each.files]
+        origin = f"translations from {direction[0]} to {direction[1]} by the bundle {'|'.join(each.bundle for each in made)}"
         languages, settings = (self.source, self.target), {"train": f"{origin}, {key}"}
         return make_corpus(
             languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, settings=settings
@@ -132,6 +139,15 @@ class Synthetic:
         while block := list(islice(lines, CHUNK)):
             files.append(remembered("synthetic", digest_of(key, len(files)), write) / _LINES)
         return _Made(files, "+".join(manifest[:12] for manifest in manifests))
+
+
+def dealt(hands: Sequence[Iterator[str]]) -> Iterator[str]:
+    """One of each in turn, until the next has none left."""
+    for hand in cycle(hands):
+        try:
+            yield next(hand)
+        except StopIteration:
+            return
 
 
 def nearest(texts: Sequence[str], wanted: str) -> str:

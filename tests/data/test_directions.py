@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sacrebleu
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from seq2seq.recipes.denoising import Denoising
 from seq2seq.recipes.directions import Directions
 from seq2seq.recipes.files import Files
+from seq2seq.recipes.folds import Folds
 from seq2seq.recipes.joined import Joined
 
 from seq2seq.data.directions import by_direction, parsed, together, written
@@ -19,9 +17,9 @@ from seq2seq.data.recipe import Corpus, make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.data.tokens import tokenise
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.errors import BundleProblem, ConfigProblem
+from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem
 from seq2seq.symbols import EOS
-from seq2seq.synthetic import Synthetic, nearest
+from seq2seq.synthetic import Synthetic
 from tests.conftest import counting_pairs, write_corpus
 
 
@@ -129,16 +127,6 @@ def test_recipes_of_recipes_are_refused_where_they_cannot_be(tmp_path: Path) -> 
             Synthetic("en", "de", both, search, None, backward=("b",), nearest=True, **more)
 
 
-@settings(max_examples=50)
-@given(
-    st.lists(st.text(alphabet="ab c", min_size=1, max_size=9), min_size=1, max_size=5),
-    st.text(alphabet="ab c", min_size=1, max_size=9),
-)
-def test_the_nearest_text_has_the_best_chrf(texts: list[str], wanted: str) -> None:
-    scores = [sacrebleu.sentence_chrf(text, [wanted], eps_smoothing=False).score for text in texts]
-    assert scores[texts.index(nearest(texts, wanted))] == pytest.approx(max(scores))
-
-
 @pytest.mark.parametrize("tags", [("<s>",), ("<a>", "<a>"), ("<a>,<b>",), ("a b",)])
 def test_tags_that_cannot_be_are_refused(tags: tuple[str, ...]) -> None:
     with pytest.raises(ConfigProblem, match="tags are"):
@@ -217,3 +205,34 @@ def test_pairs_that_come_seldom_are_joined_as_seldom(tmp_path: Path) -> None:
     for source, weight in zip(train["source"][20:], train["weight"][20:], strict=True):
         parts = [text for text in own if source.startswith(f"{text} ") or source.endswith(f" {text}")]
         assert weight == min(own[text] for text in parts)
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_each_pair_is_left_out_once(tmp_path: Path, count: int) -> None:
+    train, held = write_corpus(tmp_path, "train", numbered_pairs(40)), write_corpus(tmp_path, "val", counting_pairs(9, 9))
+    files = Files("en", "de", train=str(train), validation=str(held))
+    whole = files.load(("train", "validation"))
+    seen: list[str] = []
+    keys = {whole.key("train")}
+    for fold in range(1, count + 1):
+        without = Folds("en", "de", files, count, fold).load(("train", "validation"))
+        rest = without.splits["train"]["source"][:]
+        left_out = [source for source in whole.splits["train"]["source"] if source not in rest]
+        assert left_out == whole.splits["train"]["source"][fold - 1 :: count]
+        assert len(rest) + len(left_out) == 40
+        assert without.splits["validation"]["source"][:] == whole.splits["validation"]["source"][:]
+        seen += left_out
+        keys.add(without.key("train"))
+    assert sorted(seen) == sorted(whole.splits["train"]["source"])
+    assert len(keys) == count + 1
+    assert Folds("en", "de", files).load(("validation",)).key("validation") == whole.key("validation")
+
+
+def test_folds_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    train = write_corpus(tmp_path, "train", numbered_pairs(3))
+    files = Files("en", "de", train=str(train), validation=str(train))
+    for count, left_out, message in ((1, 1, "at least 2"), (4, 0, "must be 1 to 4"), (4, 5, "must be 1 to 4")):
+        with pytest.raises(ConfigProblem, match=message):
+            Folds("en", "de", files, count, left_out)
+    with pytest.raises(DataProblem, match="3 pairs, too few for 4 folds"):
+        Folds("en", "de", files).load(("train",))
