@@ -38,14 +38,14 @@ class Denoising:
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         real = loaded(self.of, (self.source, self.target), splits)
         sides = ((self.source, "source"), (self.target, "target"))
-        corpora = [self._copies(real, language, column, splits) for language, column in sides]
+        corpora = [self._copies(real, language, column) for language, column in sides]
         return together(corpora, (self.source, self.source))
 
-    def _copies(self, real: Corpus, language: str, column: str, splits: Sequence[str]) -> Corpus:
+    def _copies(self, real: Corpus, language: str, column: str) -> Corpus:
         more = [record_file(Path(self.text[language]))] if self.text and language in self.text else []
-        files = {split: [*real.provenance.files, *(more if split == "train" else [])] for split in splits}
-        settings = {split: f"{column} of {real.key(split)}" for split in splits}
-        pairs = {split: self._pairs(real, language, column, split) for split in splits}
+        files = {split: [*real.provenance.files, *(more if split == "train" else [])] for split in real.splits}
+        settings = {split: f"{column} of {real.key(split)}" for split in real.splits}
+        pairs = {split: self._pairs(real, language, column, split) for split in real.splits}
         return make_corpus((language, language), pairs, real.provenance.origin, real.provenance.licence, files, settings=settings)
 
     def _pairs(self, real: Corpus, language: str, column: str, split: str) -> Iterator[Pair]:

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from seq2seq.data.directions import loaded
 from seq2seq.data.recipe import Corpus
@@ -12,13 +10,17 @@ from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of
 from seq2seq.schema import require
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
 class Folds:
     """The pairs of the recipe `of`, dealt out in turn to `count` folds, and those of one fold left out of training.
 
     A model knows many of its training pairs by heart, and what it makes of them is nearer to their references than what it makes of new text.
-    `synthetic` takes one model a fold, `A|B|C`, so that each translates the fold that it has not seen (cross-fitting).
+    `synthetic` takes one model a fold, `A|B|C`, A being the one without fold 1, so that each translates what it has not seen (cross-fitting).
+    A text that stands in the corpus twice may be in two folds: `filters.duplicates=true` leaves out the copies of a pair.
     """
 
     source: str
@@ -41,9 +43,16 @@ class Folds:
         train, said = whole.splits["train"], f"without fold {self.left_out} of {self.count}"
         if len(train) < self.count:
             raise DataProblem(f"train has {len(train):,} pairs, too few for {self.count} folds", "fewer folds: recipe.count=2")
-        keys = {name: whole.key(name) for name in splits}
-        keys["train"] = digest_of(keys["train"], said)
-        rows = np.arange(len(train))
-        rest = train.select(rows[rows % self.count != self.left_out - 1])
-        provenance = replace(whole.provenance, origin=f"{whole.provenance.origin}, {said}")
+        rest = _all_but(train, self.count, self.left_out - 1)
+        before, share = whole.provenance, len(rest) / len(train)
+        dropped = {split: round(count * share) if split == "train" else count for split, count in before.dropped.items()}
+        provenance = replace(before, origin=f"{before.origin}, {said}", dropped=dropped)
+        keys = {**whole.keys, "train": digest_of(whole.key("train"), said)}
         return replace(whole, splits=type(whole.splits)({**whole.splits, "train": rest}), provenance=provenance, keys=keys)
+
+
+def _all_but(data: "Dataset", count: int, left_out: int) -> "Dataset":
+    import datasets
+
+    folds = [data.shard(count, fold, contiguous=False) for fold in range(count) if fold != left_out]
+    return datasets.concatenate_datasets(folds)

@@ -34,7 +34,7 @@ class Synthetic:
     """What translates."""
     forward: tuple[str, ...] = ()
     """Bundles that translate the training sources: pairs of a source and its translation (distillation; Kim and Rush, 2016). `A+B` is an ensemble.
-    Of `A|B|C` each translates every third line, A the first: what each has not learned from, if they were trained on the recipe `folds`."""
+    Of `A|B|C` each translates every third line, A the first: what each has not learned from, if they were trained on the recipe `folds` of the same `of`."""
     backward: tuple[str, ...] = ()
     """Bundles that translate target text: pairs of a translation and its original (back-translation; Sennrich et al., 2016)."""
     monolingual: str | None = None
@@ -81,7 +81,7 @@ class Synthetic:
         weights = [1.0] + [self.weight] * len(made)
         marks = ["", *(f"<{self.mark}>" if backward and self.mark else "" for _, backward in bundles)]
         if not self.keep:
-            real = replace(real, splits=type(real.splits)({name: real.splits[name] for name in splits if name != "train"}))
+            real = replace(real, splits=type(real.splits)({name: data for name, data in real.splits.items() if name != "train"}))
         return together([real, *made], (self.source, self.target), weights, marks)
 
     def _made(self, bundle: str, backward: bool, real: Corpus) -> Corpus:

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.cli import compare, evaluate, export, score, train, translate, typed
+from seq2seq.data.recipe import make_corpus
+from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.stepper import Search
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build
 from seq2seq.training.folder import Outcome, RunFolder
+from tests.conftest import small_config
 
 CONF = Path(__file__).parent.parent / "conf"
 JOBS: dict[str, Any] = {
@@ -53,6 +57,22 @@ def test_commands_after_a_training_search_as_it_did() -> None:
     asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
     assert typed.search_settings(composed("train", *asked).decoding) == asked
     assert typed.search_settings(composed("train").decoding) == []
+
+
+def test_a_bundle_brings_its_shape_and_the_settings_its_dropout(tmp_path: Path) -> None:
+    """Also one with two vocabularies, which the settings would tie together."""
+    pairs = make_corpus(("en", "de"), {"train": [(f"one {i}", f"zwei und {i}") for i in range(50)]}, "x", "none")
+    tokenizer = Tokenizer.for_corpus(TokenizerConfig(vocab_size=300, joint=False), pairs)
+    sizes = {"source_vocab_size": tokenizer.source_vocab_size, "target_vocab_size": tokenizer.target_vocab_size}
+    assert len(set(sizes.values())) == 2
+    shape = small_config(**sizes, tied_embeddings="two-way", dropout=0.1)
+    begun = Transformer(shape)
+    Bundle(BundleConfig("en", "de", shape), begun, tokenizer).save(tmp_path)
+    job = composed("train", f"begin_from={tmp_path}", "model.dropout=0.3", "model.d_model=512", "model.heads=8")
+    bundle, model = train._model(job, tokenizer)
+    assert model.config == replace(shape, dropout=0.3)
+    assert bundle is not None
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), begun.parameters(), strict=True))
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))

@@ -188,8 +188,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     steps, max_length, train = options.max_steps, model.config.max_length, corpus.splits.pop("train")
     drawn = _drawn(job, train, corpus.source, pairs["train"], tokenizer, max_length)
     both, weights = (pairs["train"], pairs["validation"]), weights_of(train)
-    data = TranslationData(*both, settled.batch, job.seed, steps, max_length, weights, drawn, processes, options.sharded)
     del train  # its text, which may be long, leaves memory where nothing is drawn from it
+    data = TranslationData(*both, settled.batch, job.seed, steps, max_length, weights, drawn, processes, options.sharded)
     say.batches(data, settled.batch, max_length)
     say.model(model, settled.precision, alone=job.trainer.sharded and not options.sharded)
     needed = disk_forecast(model.config, job.averaging)

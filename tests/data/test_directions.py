@@ -228,6 +228,25 @@ def test_each_pair_is_left_out_once(tmp_path: Path, count: int) -> None:
     assert Folds("en", "de", files).load(("validation",)).key("validation") == whole.key("validation")
 
 
+def test_recipes_of_others_do_without_a_test_set(tmp_path: Path) -> None:
+    """Files may have none; it is missed only where it is asked for by itself."""
+    train = write_corpus(tmp_path, "train", numbered_pairs(8))
+    files = Files("en", "de", train=str(train), validation=str(train))
+    for recipe in (Folds("en", "de", files), Joined("en", "de", files), Denoising("en", "de", files)):
+        assert set(recipe.load().splits) == {"train", "validation"}
+        with pytest.raises(ConfigProblem):
+            recipe.load(("test",))
+
+
+def test_a_fold_is_as_clean_as_the_whole(tmp_path: Path) -> None:
+    """Pairs that were dropped are judged by their share, which does not grow when a fold is left out."""
+    train = write_corpus(tmp_path, "train", [*numbered_pairs(496), *[("one", " ")] * 4])
+    files = Files("en", "de", train=str(train), validation=str(write_corpus(tmp_path, "val", numbered_pairs(9))))
+    without = Folds("en", "de", files, count=2).load(("train", "validation"))
+    assert without.provenance.dropped["train"] == 2
+    filtered(without, Filters(), frozenset())
+
+
 def test_folds_that_cannot_be_are_refused(tmp_path: Path) -> None:
     train = write_corpus(tmp_path, "train", numbered_pairs(3))
     files = Files("en", "de", train=str(train), validation=str(train))

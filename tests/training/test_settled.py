@@ -49,9 +49,10 @@ def test_a_run_that_goes_on_keeps_its_products(tmp_path: Path, monkeypatch: pyte
         settled, "choose_library", lambda dtype, before=None: chosen.append((dtype, before)) or before or "torch's"
     )
     first = settle(tmp_path, BatchConfig(300, 2))
+    assert [before for _, before in chosen] == [None, "torch's"], "what was chosen is put in place"
     assert (first.precision, first.identity["products by"]) == ("float32", "torch's")
     go_on(tmp_path, first.identity | {"products by": "oneDNN", "products in": "bfloat16"})
     again = settle(tmp_path, BatchConfig(300, 2))
     assert (again.precision, again.identity["products by"]) == ("bfloat16", "oneDNN")
-    assert chosen[-1] == (settled.dtype_of("bfloat16"), "oneDNN"), "what multiplies is put in place"
+    assert chosen[-1] == (settled.dtype_of("bfloat16"), "oneDNN")
     assert settle(tmp_path, BatchConfig(300, 2), anew=True) == first
