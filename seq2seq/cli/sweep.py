@@ -2,6 +2,8 @@
 
 import csv
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ _ROW = "row.json"
 
 
 class SweepTable(Callback):
-    """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first."""
+    """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first; if
+    several differ in their seed alone, means over seeds stand in a table before it."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         for left in Path(config.hydra.sweep.dir).rglob(_ROW):
@@ -35,12 +38,37 @@ class SweepTable(Callback):
             return
         rows.sort(key=lambda row: -row["bleu"])
         varied = [name for name in rows[0] if name == "bleu" or len({str(row.get(name)) for row in rows}) > 1]
-        table = [[_shown(row.get(name, "")) for name in varied] for row in rows]
+        table = [varied, *([_shown(row.get(name, "")) for name in varied] for row in rows)]
         with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([varied, *table])
-        lines = [f"| {' | '.join(cells)} |" for cells in (varied, ["---"] * len(varied), *table)]
-        (folder / "sweep.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print("\n" + "\n".join(lines) + f"\n\nwritten to {folder / 'sweep.md'}")
+            csv.writer(file).writerows(table)
+        text = _markdown(table)
+        if "seed" in varied:
+            text = _markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", "bleu")])) + "\n" + text
+        (folder / "sweep.md").write_text(text, encoding="utf-8")
+        print(f"\n{text}\nwritten to {folder / 'sweep.md'}")
+
+
+def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str]) -> list[list[str]]:
+    """One row for all seeds of the same settings."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row["bleu"])
+    means = [
+        [*chosen, str(len(bleu)), over_seeds(bleu)]
+        for chosen, bleu in sorted(found.items(), key=lambda item: -statistics.mean(item[1]))
+    ]
+    return [[*settings, "seeds", "bleu"], *means]
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """The mean, and of several values half the distance between the best and the worst."""
+    spread = (max(values) - min(values)) / 2
+    return f"{statistics.mean(values):.2f}" + (f" ± {spread:.2f}" if len(values) > 1 else "")
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    rows = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def _settings(overrides: list[str]) -> dict[str, str]:

@@ -388,7 +388,12 @@ def test_a_sweep_leaves_a_table(trained: Path) -> None:
     rows = (trained / "sweep" / "sweep.csv").read_text().splitlines()
     assert rows[0] == "seed,run_dir,bleu"
     assert sorted(row.split(",")[:2] for row in rows[1:]) == [["1", "runs/sweep1"], ["2", "runs/sweep2"]]
-    assert (trained / "sweep" / "sweep.md").read_text() in done.stdout.decode()
+    page = (trained / "sweep" / "sweep.md").read_text()
+    assert page in done.stdout.decode()
+    scores = [float(row.split(",")[2]) for row in rows[1:]]
+    mean, spread = re.search(r"\| seeds \| bleu \|\n\| --- \| --- \|\n\| 2 \| ([\d.]+) ± ([\d.]+) \|\n", page).groups()
+    assert float(mean) == pytest.approx(sum(scores) / 2, abs=0.011)
+    assert float(spread) == pytest.approx((scores[0] - scores[1]) / 2, abs=0.011)
 
 
 @pytest.mark.slow
