@@ -30,7 +30,10 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", allow_target
     problems: list[str] = []
     built = _convert(cls, values, where, problems, allow_targets)
     if problems:
-        raise ConfigProblem("\n       ".join(problems), "correct the settings above; --help lists the choices")
+        raise ConfigProblem(
+            "\n       ".join(problems),
+            "correct the settings above; --help lists the choices, and ~NAME takes out what an experiment sets",
+        )
     return built  # type: ignore[no-any-return]
 
 

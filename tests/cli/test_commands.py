@@ -445,6 +445,8 @@ def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:
         ("train", ["+modle.x=3"], 2, "modle"),
         ("train", ["trainer.max_steps=lots", "model.dropout=1.5"], 2, "max_steps: expected a whole number"),
         ("train", ["model.heads=7"], 2, "not divisible"),
+        ("train", ["experiment=multi30k_en_de", "schedule=noam"], 2, "schedule.learning_rate: there is no such setting"),
+        ("train", ["experiment=multi30k_en_de", "schedule=noam"], 2, "~NAME takes out what an experiment sets"),
         ("train", ["tiny"], 2, "write name=value"),
         ("train", ["recipe=multi30k", "recipe.source=xx"], 2, "Multi30k has en, de, fr and cs"),
         (
