@@ -1,6 +1,7 @@
 """The ablation's trainings can be run, and its table says what came of them."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,8 @@ def test_every_option_composes_and_builds_and_differs_from_none(option: str) -> 
     assert (with_option == without) == (option == ablation.NOTHING)
 
 
-def test_commands_of_runs_that_are_not_there_are_printed(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
-    ablation.main(tmp_path)
+def test_commands_of_runs_that_are_not_there_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ablation.main(tmp_path, tmp_path / "README.md")
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert len(commands) == len(ablation.OPTIONS) * len(ablation.SEEDS)
     assert len({command[1] for command in commands}) == len(commands)  # run folders
@@ -34,3 +35,10 @@ def test_the_table_has_means_and_what_is_gained() -> None:
         ["30.00", "-10.50 |"],
     ]
     assert lines[2].startswith("| `optimizer=muon` | 2.09 M | 8 | 1 |")
+
+
+def test_the_table_has_its_place(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(ablation.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    ablation.put("| a table |", page, ablation.BEGIN, ablation.END)
+    assert f"{ablation.BEGIN}\n\n| a table |\n\n{ablation.END}" in page.read_text(encoding="utf-8")

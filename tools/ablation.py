@@ -5,6 +5,7 @@ writes the table in recipes/README.md from it: each option alone and some togeth
 """
 
 import json
+import math
 import re
 import shlex
 import statistics
@@ -22,7 +23,6 @@ from seq2seq.cli.sweep import over_seeds  # noqa: E402
 from tools.results import PAGE, put, told  # noqa: E402
 
 BEGIN, END = "<!-- options: python tools/ablation.py FOLDER -->", "<!-- end of options -->"
-KEPT = PAGE.parent / "ablation.json"
 BASE = "experiment=multi30k_en_de recipe.form=tok tokenize=none trainer.max_steps=3400 trainer.validate_every=850"
 SEEDS = (1, 2)
 NOTHING = ""
@@ -79,13 +79,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"| {shown} | {runs[0]['parameters'] / 1e6:.2f} M | {statistics.mean(run['minutes'] for run in runs):.0f} | {len(runs)} | "
             f"{statistics.mean(run['loss'] for run in runs):.3f} | {over_seeds([run['validation'] for run in runs])} | "
-            f"{means[option] - means[NOTHING]:+.2f} |"
+            f"{means[option] - means.get(NOTHING, math.nan):+.2f} |"
         )
     return "\n".join(lines)
 
 
-def main(folder: Path) -> None:
-    rows = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else []
+def main(folder: Path, page: Path = PAGE) -> None:
+    kept = page.parent / "ablation.json"
+    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
     for option, seed in product(OPTIONS, SEEDS):
         run = folder / (re.sub(r"\W+", "-", option) or "nothing") / str(seed)
         if (run / "result.json").is_file():
@@ -94,8 +95,8 @@ def main(folder: Path) -> None:
         else:
             print(shlex.join(["seq2seq-train", f"run_dir={run}", *settings(option), f"seed={seed}"]))
     if rows:
-        write_text(KEPT, json.dumps(rows, indent=2) + "\n")
-        put(table(rows), PAGE, BEGIN, END)
+        write_text(kept, json.dumps(rows, indent=2) + "\n")
+        put(table(rows), page, BEGIN, END)
 
 
 if __name__ == "__main__":
