@@ -86,17 +86,17 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main(folder: Path, page: Path = PAGE) -> None:
     kept = page.parent / "ablation.json"
-    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    rows = {(row["option"], row["seed"]): row for row in before}
     for option, seed in product(OPTIONS, SEEDS):
         run = folder / (re.sub(r"\W+", "-", option) or "nothing") / str(seed)
         if (run / "result.json").is_file():
-            row = {**told(run), "option": option}
-            rows = [each for each in rows if (each["option"], each["seed"]) != (option, seed)] + [row]
+            rows[option, seed] = {**told(run), "option": option}
         else:
             print(shlex.join(["seq2seq-train", f"run_dir={run}", *settings(option), f"seed={seed}"]))
     if rows:
-        write_text(kept, json.dumps(rows, indent=2) + "\n")
-        put(table(rows), page, BEGIN, END)
+        write_text(kept, json.dumps(list(rows.values()), indent=2) + "\n")
+        put(table(list(rows.values())), page, BEGIN, END)
 
 
 if __name__ == "__main__":

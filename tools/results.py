@@ -39,14 +39,16 @@ def told(run: Path) -> dict[str, Any]:
     asked = shlex.split((run / "config.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         steps = list(csv.DictReader(file))
+    outcome = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    losses = {int(step["step"]): float(step["validation_loss"]) for step in steps if step["validation_loss"]}
     seed = next((argument.partition("=")[2] for argument in asked if argument.startswith("seed=")), "1")
     return {
         "command": shlex.join(argument for argument in asked if not argument.startswith(_OWN)),
         "seed": int(seed),
         "parameters": sum(parameter.numel() for parameter in Bundle.load(run / "bundle").model.parameters()),
         "minutes": round(max(float(step["seconds"]) for step in steps) / 60, 1),
-        "loss": [float(step["validation_loss"]) for step in steps if step["validation_loss"]][-1],
-        "validation": json.loads((run / "result.json").read_text(encoding="utf-8"))["bleu"],
+        "loss": losses[outcome["step"]],
+        "validation": outcome["bleu"],
     }
 
 
