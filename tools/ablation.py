@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from seq2seq.atomic import write_text  # noqa: E402
-from seq2seq.cli.sweep import over_seeds  # noqa: E402
+from seq2seq.cli.sweep import markdown, over_seeds  # noqa: E402
 from tools.results import PAGE, put, told  # noqa: E402
 
 BEGIN, END = "<!-- options: python tools/ablation.py FOLDER -->", "<!-- end of options -->"
@@ -72,16 +72,22 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     rows = {option: [row for row in results if row["option"] == option] for option in OPTIONS}
     rows = {option: runs for option, runs in rows.items() if runs}
     means = {option: statistics.mean(run["validation"] for run in runs) for option, runs in rows.items()}
-    lines = ["| settings | parameters | minutes | seeds | loss | BLEU | against none |", "|" + "---|" * 7]
+    lines = [["settings", "parameters", "minutes", "seeds", "loss", "BLEU", "against none"]]
     for option in sorted(rows, key=lambda option: -means[option]):
         runs = rows[option]
         shown = " ".join(f"`{setting}`" for setting in option.split() if not setting.startswith("trainer.")) or "none"
         lines.append(
-            f"| {shown} | {runs[0]['parameters'] / 1e6:.2f} M | {statistics.mean(run['minutes'] for run in runs):.0f} | {len(runs)} | "
-            f"{statistics.mean(run['loss'] for run in runs):.3f} | {over_seeds([run['validation'] for run in runs])} | "
-            f"{means[option] - means.get(NOTHING, math.nan):+.2f} |"
+            [
+                shown,
+                f"{runs[0]['parameters'] / 1e6:.2f} M",
+                f"{statistics.mean(run['minutes'] for run in runs):.0f}",
+                str(len(runs)),
+                f"{statistics.mean(run['loss'] for run in runs):.3f}",
+                over_seeds([run["validation"] for run in runs]),
+                f"{means[option] - means.get(NOTHING, math.nan):+.2f}",
+            ]
         )
-    return "\n".join(lines)
+    return markdown(lines)
 
 
 def main(folder: Path, page: Path = PAGE) -> None:

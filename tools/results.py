@@ -16,7 +16,7 @@ from typing import Any
 
 from seq2seq.atomic import write_text
 from seq2seq.bundle import Bundle
-from seq2seq.cli.sweep import over_seeds
+from seq2seq.cli.sweep import markdown, over_seeds
 from seq2seq.folders import digest_of
 
 PAGE = Path(__file__).parent.parent / "recipes" / "README.md"
@@ -76,16 +76,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         rows.setdefault((result["test_set"], result["command"]), []).append(result)
-    columns = ("test set", "parameters", "minutes", "seeds", "validation BLEU", "BLEU", "chrF++", "command")
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = [["test set", "parameters", "minutes", "seeds", "validation BLEU", "BLEU", "chrF++", "command"]]
     for (test_set, command), runs in sorted(rows.items()):
         scores = [over_seeds([run["scores"][metric][0] for run in runs]) for metric in ("BLEU", "chrF++")]
         size = f"{runs[0]['parameters'] / 1e6:.2f} M"
         minutes = f"{statistics.mean(run['minutes'] for run in runs):.0f}"
         validation = over_seeds([run["validation"] for run in runs])
-        lines.append("| " + " | ".join((test_set, size, minutes, str(len(runs)), validation, *scores, f"`{command}`")) + " |")
+        lines.append([test_set, size, minutes, str(len(runs)), validation, *scores, f"`{command}`"])
     signatures = sorted({f"{metric} {result['scores'][metric][1]}" for result in results for metric in ("BLEU", "chrF++")})
-    return "\n".join([*lines, "", *(f"`{signature}`" for signature in signatures)])
+    return markdown(lines) + "\n" + "\n".join(f"`{signature}`" for signature in signatures)
 
 
 def put(text: str, page: Path, begin: str, end: str) -> None:
@@ -94,7 +93,7 @@ def put(text: str, page: Path, begin: str, end: str) -> None:
     _, mark, after = rest.partition(end)
     if not mark:
         sys.exit(f"{page} has no place for the table: {begin} and {end}")
-    write_text(page, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    write_text(page, f"{before}{begin}\n\n{text.rstrip()}\n\n{end}{after}")
 
 
 def write(page: Path) -> None:

@@ -41,9 +41,9 @@ class SweepTable(Callback):
         table = [varied, *([_shown(row.get(name, "")) for name in varied] for row in rows)]
         with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(table)
-        text = _markdown(table)
+        text = markdown(table)
         if "seed" in varied:
-            text = _markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", "bleu")])) + "\n" + text
+            text = markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", "bleu")])) + "\n" + text
         (folder / "sweep.md").write_text(text, encoding="utf-8")
         print(f"\n{text}\nwritten to {folder / 'sweep.md'}")
 
@@ -66,7 +66,8 @@ def over_seeds(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}" + (f" ± {spread:.2f}" if len(values) > 1 else "")
 
 
-def _markdown(table: Sequence[Sequence[str]]) -> str:
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; the first row is its head."""
     rows = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
