@@ -16,7 +16,10 @@ from seq2seq.inference.steps import _attend_to_past, _attend_to_source
 from seq2seq.kernels import kernels, training_kernels
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.cache import LayerCache, Newest
+from seq2seq.model.dropout import Dropout
 from seq2seq.model.positions import RotaryPositions
+from seq2seq.model.segments import Segments, Within, attention_within
+from seq2seq.training.loss import projected_cross_entropy
 
 
 def test_there_is_a_compiler_here() -> None:
@@ -114,3 +117,27 @@ def test_it_is_compiled_once(tmp_path, monkeypatch) -> None:
     code = "from seq2seq.kernels import kernels; assert kernels() is not None; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert library.stat().st_mtime_ns == written
+
+
+def _attended(x: torch.Tensor) -> torch.Tensor:
+    rows = Segments(torch.ones(1, 5, dtype=torch.bool))
+    heads = x.view(1, 1, 5, 16)
+    return attention_within(heads, heads, heads, Within(rows, rows), False, 0.0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda x: Dropout(0.2)(x), id="dropout"),
+        pytest.param(lambda x: RotaryPositions(9, 16)(torch.arange(5))(x.view(1, 1, 5, 16)), id="rotation"),
+        pytest.param(_attended, id="attention"),
+        pytest.param(lambda x: projected_cross_entropy(x, torch.ones(7, 16), torch.arange(5), 0.1)[0], id="loss"),
+    ],
+)
+def test_what_kernels_differentiate_once_is_not_differentiated_twice_wrongly(
+    made: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    x = torch.randn(5, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad((made(x) ** 2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()

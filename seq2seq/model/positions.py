@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from seq2seq.kernels import KERNEL_WIDTHS, rows_of, runs_training_kernels, training_kernels
 from seq2seq.model.segments import in_rows, of_heads
@@ -71,6 +72,7 @@ class _Turned(torch.autograd.Function):
         return _turned(x, turns, torch.float32)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _turned(in_rows(gradients[0]), ctx.turns, ctx.dtype, back=True), None
 

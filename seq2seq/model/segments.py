@@ -119,6 +119,7 @@ class _Kernel(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, normalizers = ctx.saved_tensors
         of_one_product = groupby((query, key, value), lambda x: (_storage(x), x.size(2)))

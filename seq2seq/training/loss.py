@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from seq2seq.kernels import runs_training_kernels, training_kernels
 from seq2seq.model.segments import ROUND
@@ -92,6 +93,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         return loss, nll
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_features, by_weight = ctx.saved_tensors
         share = gradients[0] / ctx.passes
