@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable
 
 _BREAKS = (
-    re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])\s*"),  # after a sentence
-    re.compile(r"(?<=[,;:—–])\s+|(?<=[、，；：])\s*"),  # after a clause
-    re.compile(r"\s+"),  # at a space
+    re.compile(r"(?:(?<=[.!?…])[\"'”’»)\]]*(?=\s)|(?<=[。！？])[」』）”’]*)(\s*)"),  # after a sentence
+    re.compile(r"(?:(?<=[,;:—–])(?=\s)|(?<=[、，；：]))(\s*)"),  # after a clause
+    re.compile(r"(\s+)"),  # at a space
 )
+"""Each with what is lost at a cut in its group."""
 
 
 def split_to_fit(text: str, fits: Callable[[str], bool]) -> list[str]:
@@ -33,9 +34,11 @@ def _halve(text: str) -> tuple[str, str]:
     for pattern in _BREAKS:
         # A cut near an edge would peel a long text crumb by crumb; then a lesser place nearer the middle is better.
         cuts = [
-            m for m in pattern.finditer(text, len(text) // 5, len(text) - len(text) // 5) if m.start() > 0 and m.end() < len(text)
+            m.span(1)
+            for m in pattern.finditer(text, len(text) // 5, len(text) - len(text) // 5)
+            if m.start(1) > 0 and m.end() < len(text)
         ]
         if cuts:
-            cut = min(cuts, key=lambda m: abs(m.start() - middle))
-            return text[: cut.start()], text[cut.end() :]
+            end, start = min(cuts, key=lambda cut: abs(cut[0] - middle))
+            return text[:end], text[start:]
     return text[: int(middle)], text[int(middle) :]
