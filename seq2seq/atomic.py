@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from seq2seq.errors import BundleProblem
+from seq2seq.errors import BundleProblem, NewerProblem
 
 MANIFEST = "manifest.json"
 
@@ -161,7 +161,7 @@ def check_manifest(folder: Path, kind: str, version: int) -> set[str]:
     if found != kind:
         raise BundleProblem(f"{folder} is a {found!r}, expected a {kind!r}", "check the path")
     if seen > version:
-        raise BundleProblem(
+        raise NewerProblem(
             f"{folder} has format {seen}, this release reads up to {version}",
             f"update: it was written by {manifest.get('written_by')}",
         )

@@ -46,6 +46,10 @@ class BundleProblem(Problem, ValueError):
     exit_code = 4
 
 
+class NewerProblem(BundleProblem):
+    """What a newer release has written."""
+
+
 class MachineProblem(Problem, RuntimeError):
     """Disk, memory, network or a missing package."""
 
@@ -93,6 +97,7 @@ def guard() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
+        stopping.at_once()
         yield
         sys.stdout.flush()
     except Problem as problem:

@@ -9,12 +9,22 @@ from torch import Tensor
 from seq2seq.bundle import Bundle
 from seq2seq.data.text import SPACE_MARK
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.errors import ConfigProblem
 from seq2seq.model.transformer import Transformer
 
 
 def respelled(bundle: Bundle, tokenizer: Tokenizer) -> Bundle:
-    """The same model for other tokens: those that it knows keep their vectors, and a new one begins as the mean of what it was spelled as before."""
+    """The same model for other tokens: those that it knows keep their vectors, and a new one begins as the mean of what it was spelled as before.
+
+    Raises:
+        ConfigProblem: it has one matrix for source and target, and they are to have two vocabularies.
+    """
     old, config = bundle.tokenizer.saying(""), bundle.config.model
+    if config.tied_embeddings == "three-way" and not tokenizer.config.joint:
+        raise ConfigProblem(
+            "the bundle has one matrix of embeddings for source and target (tied_embeddings=three-way), which needs one joint vocabulary",
+            "tokenizer.joint=true",
+        )
     model = Transformer(
         replace(config, source_vocab_size=tokenizer.source_vocab_size, target_vocab_size=tokenizer.target_vocab_size)
     )

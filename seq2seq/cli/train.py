@@ -121,7 +121,8 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
         if outcome is None:
             outcome = _run(job, config, folder, console, processes)
         else:
-            console.print(f"{folder.path} is already complete")
+            early = f"; its patience of {options.patience} validations ended at step {outcome.steps_done:,}"
+            console.print(f"{folder.path} is already complete{early if outcome.steps_done < options.max_steps else ''}")
     _show_end(console, job, folder, outcome)
     return outcome.bleu
 

@@ -70,6 +70,8 @@ class Snapshots(lightning.Callback):
         self.kept: list[tuple[float, int]] = []
         """(BLEU, step), in the order they were made."""
         self._lists: list[list[int]] = []
+        self.validated = 0
+        """The step after which their mean was validated."""
         self.closed = False
         """No more is kept: the mean itself is being validated."""
 
@@ -100,8 +102,9 @@ class Snapshots(lightning.Callback):
         return {name: total / len(self.kept) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept, "lists": self._lists}
+        return {"kept": self.kept, "lists": self._lists, "validated": self.validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.kept = [(float(bleu), int(step)) for bleu, step in state_dict["kept"]]
         self._lists = [list(map(int, steps)) for steps in state_dict["lists"]]
+        self.validated = int(state_dict.get("validated", 0))

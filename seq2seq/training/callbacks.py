@@ -31,7 +31,7 @@ class BestBundle(lightning.Callback):
 
     def __init__(self, write: Callable[[Validation], None], patience: int | None) -> None:
         self._write, self._patience = write, patience
-        self._since_best = 0
+        self._since_best = self._counted = 0
         self.best: tuple[float, int] | None = None
         """(BLEU, step)."""
 
@@ -41,19 +41,20 @@ class BestBundle(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         result = pl_module.validation
-        self._since_best += 1
+        self._since_best += result.step != self._counted  # a mean is validated after the step it was made at
+        self._counted = result.step
         if self.best is None or result.bleu > self.best[0]:
             self._write(result)
             self.best, self._since_best = (result.bleu, result.step), 0
         trainer.should_stop = self.exhausted
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "since_best": self._since_best}
+        return {"best": self.best, "since_best": self._since_best, "counted": self._counted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         best = state_dict["best"]
         self.best = None if best is None else (float(best[0]), int(best[1]))
-        self._since_best = int(state_dict["since_best"])
+        self._since_best, self._counted = int(state_dict["since_best"]), int(state_dict.get("counted", 0))
 
 
 class ValidateWhenDue(lightning.Callback):

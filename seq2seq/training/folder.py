@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,10 @@ from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 _FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "sharded", "compile", "hang_after")
-HARMLESS = {"run_dir", "resume", "logger", *(f"trainer.{name}" for name in _FREE)}
+HARMLESS = {"run_dir", "resume", "logger", "strict", "offline", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
+_HARMLESS_ENDINGS = ("engine.workers", "engine.threads")
+"""And of a recipe whose pairs are translations, how they are shared out."""
 _OFF = (None, False, 0, "auto")
 """What a setting that an earlier release did not have yet was there, in effect."""
 MACHINE = "the machine: "
@@ -99,9 +101,10 @@ class RunFolder:
                 yield
             finally:
                 if made and [entry.name for entry in self.path.iterdir()] == [name.name]:  # nothing came of it
-                    name.unlink()
-                    for folder in made:
-                        folder.rmdir()
+                    with suppress(OSError):  # another run may have come into a folder that this one made
+                        name.unlink()
+                        for folder in made:
+                            folder.rmdir()
 
     def finished(self, config: Mapping[str, Any], resume: Literal["auto", "never", "restart"]) -> Outcome | None:
         """The outcome of the run that is here, if it is this one and complete; None if there is something to do.
@@ -123,10 +126,11 @@ class RunFolder:
         if not self.result.is_file():
             return None
         outcome = Outcome(**json.loads(self.result.read_text(encoding="utf-8")))
-        # A run that stopped early is complete until it is asked for more steps or more patience than before.
+        # A run whose patience has ended is complete until it is asked for another patience: more steps would be none.
         now, then = config["trainer"], before["trainer"]
-        asked_again = now["max_steps"] > then["max_steps"] or now["patience"] != then["patience"]
-        return outcome if now["max_steps"] <= outcome.steps_done or not asked_again else None
+        stopped_early = outcome.steps_done < then["max_steps"]
+        asked_again = now["patience"] != then["patience"] or not stopped_early
+        return None if asked_again and now["max_steps"] > outcome.steps_done else outcome
 
     def _check_it_is_ours(self) -> None:
         """Nothing is written over what somebody else put here."""
@@ -185,7 +189,7 @@ class RunFolder:
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     """What differs between two configs, but for what may."""
-    if name in HARMLESS:
+    if name in HARMLESS or name.endswith(_HARMLESS_ENDINGS):
         return []
     if isinstance(before, dict | None) and isinstance(now, dict):
         before = before or {}

@@ -171,16 +171,29 @@ class _Run:
         trainer = _trainer(options, [ValidateWhenDue(options), *self.keepers, save], self.loggers, self.processes)
         if options.validates(module.step) and module.validated < module.step:
             trainer.validate(module, data, verbose=False)  # what the process that made the state did not come to
-        if not self.best.exhausted:
+        if self.best.exhausted:
+            self.screen.say(f"step {module.step:,}: trainer.patience={options.patience} has ended, nothing more is trained")
+        else:
             trainer.fit(module, data)
         if module.validated == module.step:
             self._save()  # should the run be asked for more steps later
-        if snapshots := self.snapshots:
-            module.take(self.processes.agreed(snapshots.mean))
-            trainer.validate(module, data, verbose=False)
+        if self.snapshots:
+            self._validate_mean(trainer, self.snapshots)
         self.processes.agreed(self.metrics.flush)
         assert self.best.best is not None, "a run ends with a validation"
         return Outcome(*self.best.best, module.step)
+
+    def _validate_mean(self, trainer: lightning.Trainer, snapshots: Snapshots) -> None:
+        """Of the weights that were kept, which may be the best. The run's own come back, and what is known of the mean is saved with them."""
+        module = self.module
+        if self.processes.agreed(lambda: snapshots.validated) == module.step:
+            return
+        trained = {name: weight.detach().clone() for name, weight in module.model.named_parameters()}
+        module.take(self.processes.agreed(snapshots.mean))
+        trainer.validate(module, self.data, verbose=False)
+        module.take(trained)
+        snapshots.validated = module.step
+        self._save()
 
     def go_back(self, diverging: Diverging) -> None:
         """To the last good state, with half the learning rate.

@@ -19,7 +19,7 @@ from torch import Tensor
 from seq2seq import __version__
 from seq2seq.atomic import check_manifest, remove_leftovers, replacing_folder, write_manifest
 from seq2seq.bundle import write_tensors
-from seq2seq.errors import BundleProblem
+from seq2seq.errors import BundleProblem, NewerProblem
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -56,7 +56,11 @@ class States:
             shutil.rmtree(self._path(old), ignore_errors=True)
 
     def newest(self) -> Any:
-        """The tree of the newest whole state, or None. Newer ones that are damaged are removed."""
+        """The tree of the newest whole state, or None if there is no state at all. Newer ones that are damaged are removed.
+
+        Raises:
+            BundleProblem: there are states, and none that can be used; or a newer release wrote one.
+        """
         remove_leftovers(self._folder)
         damaged: list[Path] = []
         for step in self.steps():
@@ -65,6 +69,8 @@ class States:
                 check_manifest(path, _KIND, FORMAT_VERSION)
                 numbers = json.loads((path / _NUMBERS).read_text(encoding="utf-8"))
                 tree = _put_tensors(numbers, safetensors.torch.load_file(path / _TENSORS))
+            except NewerProblem:
+                raise
             except (BundleProblem, safetensors.SafetensorError, ValueError, KeyError) as error:
                 self.damaged.append(f"{path} is damaged ({error})")
                 damaged.append(path)
@@ -72,6 +78,11 @@ class States:
             for useless in damaged:
                 shutil.rmtree(useless, ignore_errors=True)
             return tree
+        if damaged:
+            raise BundleProblem(
+                f"the run has no state to go on from: {'; '.join(self.damaged)}",
+                "copy its folder again from where it was made, or begin anew with resume=restart",
+            )
         return None
 
     def steps(self) -> list[int]:

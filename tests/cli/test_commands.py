@@ -289,6 +289,9 @@ def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) ->
     mine = ["recipe=files", "recipe.train=[corpus/train,new]", "recipe.validation=corpus/val", "begin_from=runs/mine/bundle"]
     anew = ["begin_vocabulary=anew", "tokenizer.vocab_size=350", "run_dir=runs/anew", "logger=csv", "averaging=none"]
     steps = ["trainer.max_steps=1", "trainer.validate_every=1", "schedule.learning_rate=1e-9"]
+    two = command("train", *mine, *anew, *steps, "tokenizer.joint=false", "model.tied_embeddings=two-way", folder=trained)
+    assert two.returncode == 2
+    assert b"needs one joint vocabulary" in two.stderr
     done = command("train", *mine, *anew, *steps, folder=trained)
     assert done.returncode == 0, done.stderr.decode()
     before, after = (Bundle.load(trained / "runs" / name / "bundle") for name in ("mine", "anew"))

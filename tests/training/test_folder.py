@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from seq2seq.training.folder import Outcome, RunFolder
 from tests.cli.test_commands import BIN, SMALL, command
 
@@ -29,7 +29,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_the_same_goes_on_and_harmless_changes_too(folder: RunFolder) -> None:
     assert folder.finished(CONFIG, "auto") is None
-    changed = {**CONFIG, "run_dir": "elsewhere", "trainer": {**TRAINER, "max_steps": 20, "validate_every": 2}}
+    harmless = {"run_dir": "elsewhere", "offline": True, "recipe": {"engine": {"workers": 4}}}
+    changed = {**CONFIG, **harmless, "trainer": {**TRAINER, "max_steps": 20, "validate_every": 2}}
     assert folder.finished(changed, "auto") is None
     with pytest.raises(ConfigProblem, match=r"model.layers was 2, is 3; trainer.precision was None, is bfloat16"):
         folder.finished({**CONFIG, "model": {"layers": 3}, "trainer": {**TRAINER, "precision": "bfloat16"}}, "auto")
@@ -65,6 +66,7 @@ def test_a_finished_run_is_finished_until_more_is_asked(folder: RunFolder) -> No
     assert folder.finished(more, "auto") is None
     folder.finish(Outcome(30.0, 5, 12))  # stopped early
     assert folder.finished(more, "auto") == Outcome(30.0, 5, 12)
+    assert folder.finished({**more, "trainer": {**TRAINER, "max_steps": 30}}, "auto") == Outcome(30.0, 5, 12)
     assert folder.finished({**more, "trainer": {**more["trainer"], "patience": 9}}, "auto") is None
 
 
@@ -151,3 +153,13 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
 
     assert in_child(work) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["once"]
+
+
+def test_a_failure_is_told_even_where_another_run_has_come_into_a_folder_made_for_this_one(tmp_path: Path) -> None:
+    def fails() -> None:
+        with RunFolder(tmp_path / "runs" / "a").locked():
+            (tmp_path / "runs" / "b").mkdir()
+            raise DataProblem("what is wrong", "the fix")
+
+    with pytest.raises(DataProblem, match="what is wrong"):
+        fails()

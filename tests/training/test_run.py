@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from seq2seq.atomic import write_manifest
 from seq2seq.bundle import Bundle
 from seq2seq.data.batch import Batch
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.tokens import TokenPairs, TokenRows
-from seq2seq.errors import DataProblem, DivergedProblem, MachineProblem
+from seq2seq.errors import BundleProblem, DataProblem, DivergedProblem, MachineProblem, NewerProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.training.data import TranslationData, Updates
 from seq2seq.training.memory import measured
@@ -22,6 +23,7 @@ from seq2seq.training.module import TranslationModule
 from seq2seq.training.options import Averaging, Optimizer, Precision, TrainerOptions
 from seq2seq.training.processes import ALONE
 from seq2seq.training.schedule import Constant
+from seq2seq.training.state import States
 from tests.conftest import small_config
 from tests.training.small_run import OPTIONS, Run
 
@@ -198,13 +200,38 @@ def test_the_moving_average_is_what_its_formula_says(tmp_path: Path, tokenizer: 
 def test_the_mean_of_validations_is_a_mean(tmp_path: Path, tokenizer: Tokenizer, kind: Any) -> None:
     import safetensors.torch
 
-    run = Run(tmp_path, tokenizer, averaging=Averaging(kind, count=2))
-    run.go()
+    averaging, validated = Averaging(kind, count=2), []
+
+    class Listening(TranslationModule):
+        def on_validation_epoch_end(self) -> None:
+            validated.append({name: parameter.detach().clone() for name, parameter in self.model.named_parameters()})
+            super().on_validation_epoch_end()
+
+    run = Run(tmp_path, tokenizer, averaging=averaging)
+    run.module.__class__ = Listening
+    outcome = run.go()
     # Of equal BLEU the later are better, so both kinds keep these.
     kept = [run.folder.states / f"weights-{step}.safetensors" for step in (8, 12)]
     held = [safetensors.torch.load_file(path) for path in kept]
-    for name, parameter in run.model.named_parameters():
-        torch.testing.assert_close(parameter.detach(), (held[0][name] + held[1][name]) / 2)
+    assert len(validated) == 4
+    for name, parameter in validated[-1].items():
+        torch.testing.assert_close(parameter, (held[0][name] + held[1][name]) / 2)
+
+    # The state has the run's own weights, and knows what came of the mean; who goes on from it does not validate it once more.
+    state = States(run.folder.states).newest()
+    assert all(torch.equal(state["module"]["weights"][name], parameter) for name, parameter in validated[-2].items())
+    assert state["callbacks"]["BestBundle"]["best"] == [outcome.bleu, outcome.step]
+    rows = run.rows()
+    again = Run(tmp_path, tokenizer, averaging=averaging)
+    assert again.go() == outcome
+    assert again.rows() == rows
+
+
+def test_the_mean_is_no_validation_that_patience_counts(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    options, averaging = replace(OPTIONS, patience=50), Averaging("last", count=2)
+    Run(tmp_path, tokenizer, options, averaging).go()
+    kept = States(tmp_path / "states").newest()["callbacks"]["BestBundle"]
+    assert kept["since_best"] == (12 - kept["best"][1]) // 4
 
 
 def test_early_stopping_counts_validations_without_a_better_bleu(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -213,6 +240,9 @@ def test_early_stopping_counts_validations_without_a_better_bleu(tmp_path: Path,
     bleus = [float(row["bleu"]) for row in run.rows() if row["bleu"]]
     assert outcome.steps_done < 4000
     assert max(bleus[:-2]) >= max(bleus[-2:])
+    again = Run(tmp_path, tokenizer, TrainerOptions(max_steps=5000, validate_every=1, patience=2, accelerator="cpu"))
+    assert again.go() == outcome
+    assert "trainer.patience=2 has ended" in again.console.export_text()
 
 
 def test_bfloat16_trains(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -273,3 +303,23 @@ def test_updates_are_made_ahead_and_come_in_order() -> None:
     updates.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
     assert list(Updates(make, plan, 1, 2, 2, ALONE)) == []
+
+
+def test_a_run_whose_states_are_all_damaged_does_not_begin_again_over_its_bundle(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    Run(tmp_path, tokenizer).go()
+    before = (tmp_path / "bundle" / "weights.safetensors").read_bytes()
+    for tensors in (tmp_path / "states").glob("step-*/tensors.safetensors"):
+        tensors.write_bytes(tensors.read_bytes()[:-1])
+    with pytest.raises(BundleProblem, match="no state to go on from.*is damaged"):
+        Run(tmp_path, tokenizer).go()
+    assert (tmp_path / "bundle" / "weights.safetensors").read_bytes() == before
+
+
+def test_a_state_of_a_newer_release_is_not_taken_for_damage(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    Run(tmp_path, tokenizer).go()
+    newest = max((tmp_path / "states").glob("step-*"))
+    (newest / "manifest.json").unlink()
+    write_manifest(newest, "seq2seq training state", 99, "seq2seq 99")
+    with pytest.raises(NewerProblem, match="has format 99"):
+        Run(tmp_path, tokenizer).go()
+    assert newest.is_dir()
