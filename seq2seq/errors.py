@@ -100,26 +100,31 @@ def guard() -> Iterator[None]:
         stopping.at_once()
         yield
         sys.stdout.flush()
-    except Problem as problem:
-        if os.environ.get("SEQ2SEQ_TRACEBACK"):
-            raise
-        report(problem)
-        sys.exit(problem.exit_code)
     except BrokenPipeError:
         # Whoever read our output has closed it: leave quietly, as a Unix filter does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (OSError, MemoryError, RuntimeError) as error:
-        if os.environ.get("SEQ2SEQ_TRACEBACK") or (isinstance(error, RuntimeError) and not is_out_of_memory(error)):
+    except Exception as error:
+        problem = problem_of(error)
+        if problem is None:
             raise
-        report(machine_problem(error))
-        sys.exit(MachineProblem.exit_code)
+        report(problem)
+        sys.exit(problem.exit_code)
     except stopping.Stopped as stop:
         print(stop.message, file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """What the user can mend of an error; None if it is a bug of ours, or if SEQ2SEQ_TRACEBACK=1 asks where it was raised."""
+    if os.environ.get("SEQ2SEQ_TRACEBACK") or isinstance(error, BrokenPipeError):
+        return None
+    if isinstance(error, OSError) or is_out_of_memory(error):
+        return machine_problem(error)  # type: ignore[arg-type]
+    return error if isinstance(error, Problem) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from seq2seq.errors import ConfigProblem, did_you_mean, guard
+from seq2seq.errors import ConfigProblem, did_you_mean, guard, problem_of, report
 from seq2seq.schema import build
 
 Job = TypeVar("Job")
@@ -55,19 +56,39 @@ class Command:
 
     def _run(self, job: type[Job], work: Callable[[Job, Mapping[str, Any]], Any]) -> None:
         import hydra
-        from omegaconf import DictConfig, OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import DictConfig
+
+        failed: list[int] = []
 
         @hydra.main(version_base="1.3", config_path="pkg://seq2seq.conf", config_name=self.config_name)
         def run(config: DictConfig) -> Any:
             with guard():
                 try:
-                    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-                except OmegaConfBaseException as error:
-                    raise ConfigProblem(str(error).split("\n")[0], f"{self.script} --help lists the settings") from None
-                return work(build(job, plain, allow_targets=True), plain)
+                    return work(*self._composed(job, config))
+                except Exception as error:
+                    problem = problem_of(error) if HydraConfig.get().mode == RunMode.MULTIRUN else None
+                    if problem is None:
+                        raise
+                    report(problem)  # the other jobs of a sweep are none the worse for it
+                    failed.append(problem.exit_code)
+                    return math.nan
 
         run()
+        if failed:
+            sys.exit(max(failed))
+
+    def _composed(self, job: type[Job], config: Any) -> tuple[Job, Mapping[str, Any]]:
+        """The job that a composed config asks for, and that config as plain data."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ConfigProblem(str(error).split("\n")[0], f"{self.script} --help lists the settings") from None
+        return build(job, plain, allow_targets=True), plain
 
     @property
     def script(self) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ _ROW = "row.json"
 
 class SweepTable(Callback):
     """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first; if
-    several differ in their seed alone, means over seeds stand in a table before it."""
+    several differ in their seed alone, means over seeds stand in a table before it. A job that failed is in it without a score."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         for left in Path(config.hydra.sweep.dir).rglob(_ROW):
@@ -36,7 +37,7 @@ class SweepTable(Callback):
         rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(_ROW))]
         if not rows:
             return
-        rows.sort(key=lambda row: -row["bleu"])
+        rows.sort(key=lambda row: (math.isnan(row["bleu"]), -row["bleu"]))
         varied = [name for name in rows[0] if name == "bleu" or len({str(row.get(name)) for row in rows}) > 1]
         table = [varied, *([_shown(row.get(name, "")) for name in varied] for row in rows)]
         with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
@@ -52,7 +53,8 @@ def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str]) -> list[list
     """One row for all seeds of the same settings."""
     found: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row["bleu"])
+        if not math.isnan(row["bleu"]):
+            found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row["bleu"])
     means = [
         [*chosen, str(len(bleu)), over_seeds(bleu)]
         for chosen, bleu in sorted(found.items(), key=lambda item: -statistics.mean(item[1]))
@@ -77,4 +79,6 @@ def _settings(overrides: list[str]) -> dict[str, str]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "failed" if math.isnan(value) else f"{value:.2f}"
+    return str(value)

@@ -399,6 +399,17 @@ def test_a_sweep_leaves_a_table(trained: Path) -> None:
     assert float(spread) == pytest.approx((scores[0] - scores[1]) / 2, abs=0.011)
 
 
+def test_a_job_that_fails_ends_no_sweep(trained: Path) -> None:
+    mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
+    failing = ["hydra.sweep.dir=failing", "run_dir=runs/failing${trainer.max_steps}", "trainer.max_steps=-1,1"]
+    done = command("train", "-m", *mine, *failing, folder=trained)
+    assert done.returncode == 2
+    assert b"max_steps" in done.stderr
+    rows = (trained / "failing" / "sweep.csv").read_text().splitlines()
+    assert rows[1].startswith("1,runs/failing1,")
+    assert rows[2] == "-1,runs/failing-1,failed"
+
+
 @pytest.mark.slow
 def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
     tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "results.py"))
