@@ -121,5 +121,11 @@ def _two_columns(data: "Dataset", languages: tuple[str, str], columns: tuple[str
                 f"the data set '{name}' has no column for '{language}'; it has {', '.join(flat.column_names)}",
                 "name the columns: recipe.source_column=… recipe.target_column=…",
             )
+        kind = getattr(flat.features[column], "dtype", flat.features[column])
+        if not str(kind).startswith(("string", "large_string")):
+            raise DataProblem(
+                f"the column '{column}' of the data set '{name}' is no text but {kind}; it has {', '.join(flat.column_names)}",
+                "name columns of text: recipe.source_column=… recipe.target_column=…",
+            )
         found.append(column)
     return flat.select_columns(found).rename_columns(dict(zip(found, ("source", "target"), strict=True)))

@@ -46,7 +46,7 @@ class Joined:
         """Each pair with the one so many places after it; the text is read in order, as a large one must be."""
         train, languages = real.splits["train"], (self.source, self.target)
         in_source, in_target = (" " if has_spaces(language) else "" for language in languages)
-        partners = chain(pairs_of(train.select(range(distance, len(train)))), pairs_of(train))
+        partners = chain(pairs_of(train.skip(distance)) if distance < len(train) else (), pairs_of(train))
         pairs = (
             (source + in_source + next_source, target + in_target + next_target)
             for (source, target), (next_source, next_target) in zip(pairs_of(train), partners, strict=False)

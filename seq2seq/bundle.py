@@ -131,7 +131,7 @@ class Bundle:
             BundleProblem: there is none, it is damaged, from a newer release, or its parts do not fit together.
         """
         folder = Path(folder)
-        _check(folder)
+        check_bundle(folder)
         try:
             config = build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
         except (ConfigProblem, ValueError) as problem:
@@ -188,8 +188,12 @@ def manifest_of(folder: Path) -> Path:
     return folder / MANIFEST
 
 
-def _check(folder: Path) -> None:
-    """Everything in the folder is as it was written, and nothing that is read is missing or has been added."""
+def check_bundle(folder: Path) -> None:
+    """Everything in the folder is as it was written, and nothing that is read is missing or has been added.
+
+    Raises:
+        BundleProblem: it is not.
+    """
     manifest_of(folder)
     listed = check_manifest(folder, _KIND, FORMAT_VERSION)
     for name in (_WEIGHTS, _CONFIG, f"{_TOKENIZER}/{SETTINGS}"):

@@ -88,7 +88,7 @@ class TrainJob:
                 self.begin_from is not None or self.begin_vocabulary == "keep",
                 "begin_vocabulary=anew is for a bundle that training begins from: set begin_from",
             ),
-            (self.seed >= 0, f"seed is {self.seed}, it must not be negative"),
+            (0 <= self.seed < 2**63, f"seed is {self.seed}, it must be from 0 to 2^63 - 1"),
             (
                 self.tokenizer.joint or self.model.tied_embeddings != "three-way",
                 "tied_embeddings=three-way needs one joint vocabulary, but tokenizer.joint is false: set model.tied_embeddings=two-way",
@@ -167,6 +167,10 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.data.tokens import tokenise
 
     say, anew = Beginning(console, job.strict), job.resume == "restart"
+    if job.begin_from:
+        from seq2seq.bundle import check_bundle
+
+        check_bundle(Path(job.begin_from))  # before its tokenizer is read, or pairs are made for hours
     with processes.one_a_machine_first():
         corpus = _corpus(job, say)
         tokenizer = _tokenizer(job, corpus, say)

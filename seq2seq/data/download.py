@@ -7,6 +7,9 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -142,11 +145,12 @@ MOST_BYTES, MOST_RATIO = 10 * 2**30, 200
 """What one member of an archive may unpack to, and how many times its packed size."""
 
 
-def open_member(archive: Path, suffix: str) -> IO[bytes]:
+@contextmanager
+def open_member(archive: Path, suffix: str) -> Iterator[IO[bytes]]:
     """The one member of a zip archive whose name ends so, to be read as a stream. Nothing is unpacked to the disk.
 
     Raises:
-        DataProblem: it is no whole zip archive, has no such member, or one that is not what it says.
+        DataProblem: it is no whole zip archive, has no such member, or one that is damaged or not what it says.
     """
     again = f"delete it to download it again: rm {archive}"
     if not zipfile.is_zipfile(archive):
@@ -158,5 +162,10 @@ def open_member(archive: Path, suffix: str) -> IO[bytes]:
                 raise DataProblem(
                     f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes", f"do not trust it; {again}"
                 )
-            return packed.open(member)
+            try:
+                with packed.open(member) as stream:
+                    yield stream
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                raise DataProblem(f"{archive}: {member.filename} is damaged ({error})", again) from None
+            return
     raise DataProblem(f"{archive} has no member that ends in '{suffix}'", again)

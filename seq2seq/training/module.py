@@ -185,7 +185,7 @@ class TranslationModule(lightning.LightningModule):
         """
         loss = part = None
         while True:
-            torch.manual_seed((self._processes.rank << 48) + self._seed * 1_000_003 + self.step)
+            torch.manual_seed(((self._processes.rank << 48) + self._seed * 1_000_003 + self.step) % 2**63)
             try:
                 nll = torch.zeros((), dtype=torch.float64, device=self.device)
                 for batch in batches:

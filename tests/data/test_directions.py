@@ -193,6 +193,13 @@ def test_joined_pairs_are_two_of_the_text_end_to_end(tmp_path: Path) -> None:
     assert Joined("en", "de", files, times=2, seed=2).load(("train",)).key("train") != corpus.key("train")
 
 
+def test_a_single_pair_is_joined_with_itself(tmp_path: Path) -> None:
+    files = Files("en", "de", train=str(write_corpus(tmp_path, "train", numbered_pairs(1))), weights=(0.5,))
+    train = Joined("en", "de", files).load(("train",)).splits["train"]
+    assert train["source"][:] == ["sentence 00", "sentence 00 sentence 00"]
+    assert train["weight"][:] == [0.5, 0.5]
+
+
 def test_pairs_that_come_seldom_are_joined_as_seldom(tmp_path: Path) -> None:
     often, seldom = (
         write_corpus(tmp_path, "often", numbered_pairs(20)[:10]),

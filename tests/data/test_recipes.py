@@ -166,6 +166,8 @@ def test_the_hub_recipe_reads_translation_columns_and_text_columns(tmp_path: Pat
         )
     with pytest.raises(DataProblem, match="no column for 'fr'"):
         Hub("en", "fr", str(tmp_path / "nested")).load(("train",))
+    with pytest.raises(DataProblem, match="the column 'id' .* is no text but int64"):
+        Hub("en", "de", str(tmp_path / "nested"), source_column="id").load(("train",))
 
 
 def test_tatoeba_draws_splits_that_share_no_sentence(tmp_path: Path) -> None:

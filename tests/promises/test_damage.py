@@ -187,6 +187,17 @@ def test_a_state_is_not_unpickled(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "packed.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.en", "".join(f"sentence {i}\n" for i in range(1000)))
+    whole = archive.read_bytes()
+    for place in range(40, 1000, 37):  # in the packed text
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(DataProblem, match="damaged"), open_member(archive, ".en") as stream:
+            stream.read()
+
+
 def test_archives_unpack_nothing(tmp_path: Path) -> None:
     evil = tmp_path / "a" / "evil.zip"
     evil.parent.mkdir()
@@ -199,7 +210,7 @@ def test_archives_unpack_nothing(tmp_path: Path) -> None:
     with tarfile.open(tar, "w") as archive:
         entry = tarfile.TarInfo("../harm")
         archive.addfile(entry, io.BytesIO(b""))
-    with pytest.raises(DataProblem):
-        open_member(tar, ".en")
+    with pytest.raises(DataProblem, match="not a whole zip"), open_member(tar, ".en"):
+        pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
     print(f"\n{len(PROBES) + 4 + 3} probes: nothing was run or reached")

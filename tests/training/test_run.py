@@ -323,3 +323,9 @@ def test_a_state_of_a_newer_release_is_not_taken_for_damage(tmp_path: Path, toke
     with pytest.raises(NewerProblem, match="has format 99"):
         Run(tmp_path, tokenizer).go()
     assert newest.is_dir()
+
+
+def test_a_seed_may_be_a_time(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, max_steps=1, validate_every=1))
+    run.module._seed = 2**63 - 1
+    assert run.go().steps_done == 1
