@@ -239,8 +239,10 @@ def _scan(job: TranslateJob) -> int | None:
         DataProblem: with strict=true, when some are not UTF-8.
     """
     from seq2seq.data.lines import check_encoding, scan, scan_stream
-    from seq2seq.data.packing import unpacked
+    from seq2seq.data.packing import is_stream, unpacked
 
+    if job.input and is_stream(Path(job.input)):
+        return None
     if job.input:
         found = scan(Path(job.input))
     elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
@@ -258,8 +260,13 @@ def _scan(job: TranslateJob) -> int | None:
 
 
 def _check(job: TranslateJob) -> None:
+    from seq2seq.data.packing import check_is_no_stream
+
     folders(job.bundle)
     report = job.report_path
+    for name in ("glossary", "banned", "prefix"):
+        if wishes := getattr(job, name):
+            check_is_no_stream(Path(wishes))
     if report and job.output and report.absolute() == Path(job.output).absolute():
         raise ConfigProblem(f"output and report are the same file, {report}", "choose another report")
     for path in (job.output, report):

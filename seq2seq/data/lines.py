@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from seq2seq.atomic import replacing_file
-from seq2seq.data.packing import open_binary, packing_for
+from seq2seq.data.packing import check_is_no_stream, open_binary, packing_for
 from seq2seq.errors import DataProblem
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -42,8 +42,9 @@ def scan(path: Path) -> Scan:
     """Count the lines of a file and look for what is not UTF-8.
 
     Raises:
-        DataProblem: there is no such file, it is damaged, or it is UTF-16.
+        DataProblem: there is no such file, it is damaged, or it is UTF-16; or it could not be read again.
     """
+    check_is_no_stream(path)
     with open_binary(path) as stream:
         return scan_stream(stream, str(path))
 

@@ -99,6 +99,17 @@ def packing_for(path: Path) -> Callable[[bytes], bytes]:
     return bytes
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is that of a pipe or a terminal, such as `<(zcat x.gz)`, whose text is gone when it has been read."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def check_is_no_stream(path: Path) -> None:
+    """Raises DataProblem if a file that is read more than once is none."""
+    if is_stream(path):
+        raise DataProblem(f"{path} is no file but a stream, which can be read only once", "write it to a file first")
+
+
 def unpacked_name(path: Path) -> Path:
     """The path without the ending of a packed file."""
     return path.with_suffix("") if path.suffix in SUFFIXES else path

@@ -12,7 +12,7 @@ import numpy as np
 
 from seq2seq.atomic import sha256
 from seq2seq.data.lines import check_encoding, read_lines, scan
-from seq2seq.data.packing import SUFFIXES, nearby
+from seq2seq.data.packing import SUFFIXES, check_is_no_stream, nearby
 from seq2seq.data.recipe import Corpus, FileRecord, Pair, make_corpus
 from seq2seq.errors import DataProblem
 
@@ -82,6 +82,7 @@ def find_side(prefix: Path, language: str) -> Path:
 
 
 def record_file(path: Path) -> FileRecord:
+    check_is_no_stream(path)
     return FileRecord(path.name, path.stat().st_size, sha256(path), str(path.absolute()))
 
 

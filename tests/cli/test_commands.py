@@ -119,6 +119,21 @@ def test_translate_from_file_to_file_packed_and_back(trained: Path) -> None:
     assert b"same file" in same.stderr
 
 
+def test_a_stream_may_be_the_input_and_nothing_else(trained: Path) -> None:
+    """As `<(zcat in.gz)` of a shell: it can be read only once."""
+    lines = (trained / "corpus" / "test.en").read_bytes()
+    plain = command("translate", "bundle=runs/mine/bundle", folder=trained, given=lines).stdout
+    arguments = ["bundle=runs/mine/bundle", "input=/dev/stdin", "output=streamed.txt"]
+    done = command("translate", *arguments, folder=trained, given=lines)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (trained / "streamed.txt").read_bytes() == plain
+    done = command("translate", *arguments[:1], "prefix=/dev/stdin", "input=corpus/test.en", folder=trained, given=lines)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert b"a stream, which can be read only once" in done.stderr
+    done = command("score", "bundle=runs/mine/bundle", "source=/dev/stdin", "target=corpus/test.de", folder=trained, given=lines)
+    assert (done.returncode, done.stdout) == (3, b"")
+
+
 def test_translate_gives_n_best_as_tsv_and_jsonl(trained: Path) -> None:
     given = b"one two\n\nthree\n"
     tsv = command(
