@@ -1,4 +1,4 @@
-"""Several processes of few threads instead of one of many: small operations lose less time waiting for each other's threads."""
+"""Several processes of one thread instead of one process of many: small operations lose less time waiting for each other's threads."""
 
 import ctypes
 import multiprocessing
@@ -18,7 +18,7 @@ from seq2seq.inference.engine import Engine
 from seq2seq.stopping import die_with
 
 _WORTH_IT = 32
-"""Fewer sentences than this for each worker are searched here: that starts at once."""
+"""A worker gets no fewer sentences than this; too few for two of them are searched here: that starts at once."""
 
 
 def best_workers(device: torch.device) -> int:
@@ -32,7 +32,7 @@ class Workers:
     def __init__(self, engine: Engine, workers: int) -> None:
         """
         Args:
-            workers: processes; the machine's threads are shared out among them. They start when they are first worth it.
+            workers: processes of one thread. They start when they are first worth it.
         """
         self.engine, self.workers = engine, workers
         self._connections: list[Connection] = []
@@ -43,16 +43,18 @@ class Workers:
         Raises:
             MachineProblem: a worker was killed.
         """
-        if len(sources) < _WORTH_IT * self.workers:
+        busy = min(self.workers, len(sources) // _WORTH_IT)
+        if busy < 2:
             return self.engine.search(search, sources, wishes)
         self._start()
         by_length = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
-        shares = [by_length[first :: self.workers] for first in range(self.workers)]
+        shares = [by_length[first::busy] for first in range(busy)]
+        connections = self._connections[:busy]
         found: list[list[Hypothesis]] = [[] for _ in sources]
         try:
-            for connection, share in zip(self._connections, shares, strict=True):
+            for connection, share in zip(connections, shares, strict=True):
                 connection.send((search, [sources[i] for i in share], [wishes[i] for i in share] if wishes else ()))
-            for connection, share in zip(self._connections, shares, strict=True):
+            for connection, share in zip(connections, shares, strict=True):
                 answer = connection.recv()
                 if isinstance(answer, BaseException):
                     raise answer
@@ -77,17 +79,16 @@ class Workers:
     def _start(self) -> None:
         if self._connections:
             return
-        threads = max(1, torch.get_num_threads() // self.workers)
         context = multiprocessing.get_context("fork")
         for _ in range(self.workers):
             here, there = context.Pipe()
-            parts = (self.engine, there, [*self._connections, here], threads, os.getpid())
+            parts = (self.engine, there, [*self._connections, here], os.getpid())
             context.Process(target=_work, args=parts, daemon=True).start()
             there.close()
             self._connections.append(here)
 
 
-def _work(engine: Engine, connection: Connection, of_parent: list[Connection], threads: int, parent: int) -> None:
+def _work(engine: Engine, connection: Connection, of_parent: list[Connection], parent: int) -> None:
     """Answer searches until the parent is gone."""
     for other in of_parent:
         other.close()
@@ -95,7 +96,7 @@ def _work(engine: Engine, connection: Connection, of_parent: list[Connection], t
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(parent)
     keep_memory()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # the parent's threads are not there after a fork, and OpenMP would wait for them for ever
     with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
         while True:
             asked = connection.recv()

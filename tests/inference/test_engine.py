@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -44,6 +45,34 @@ def test_batches_of_every_size_find_the_same(search: Search, model: Transformer,
 
 
 @linux_only
+def test_workers_answer_where_the_machine_has_more_threads_than_workers() -> None:
+    """Threads of OpenMP do not survive a fork: who waits for them waits for ever."""
+    program = """
+import torch
+from seq2seq.decoding.beam import BeamSearch
+from seq2seq.inference.engine import TorchEngine
+from seq2seq.inference.workers import Workers
+from seq2seq.model.transformer import Transformer
+from tests.conftest import small_config
+torch.set_num_threads(4)
+torch.randn(1 << 20).exp_()
+engine, search = TorchEngine([Transformer(small_config()).eval()], 8), BeamSearch(2, max_target_length=5)
+sources = [[4 + i % 30, 5, 3] for i in range(70)]
+found = Workers(engine, 2).search(search, sources)
+assert [[h.tokens for h in of_one] for of_one in found] == [[h.tokens for h in of_one] for of_one in engine.search(search, sources)]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@linux_only
+def test_more_workers_than_the_sentences_are_worth(sources: list[list[int]]) -> None:
+    workers = Workers(_Echo(), 3)
+    assert 2 * 32 <= len(sources) < 3 * 32
+    assert [of_one[0].tokens for of_one in workers.search(BeamSearch(1), sources)] == sources
+    assert workers._connections
+
+
 def test_workers_find_the_same(model: Transformer, sources: list[list[int]]) -> None:
     engine, search = TorchEngine([model], 8), BeamSearch(3, lengths=SHORT)
     workers = Workers(engine, 2)
