@@ -5,16 +5,20 @@ read and written, with SHA-256. Going on reads that back, cuts off what a kill l
 checks that the input is the same as far as it was read. In the end the files are renamed; a file under its final name is complete.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
 from seq2seq.atomic import sync
-from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 
 
 class Journal:
@@ -34,6 +38,7 @@ class Journal:
 
         Raises:
             ConfigProblem: something is there already, or was begun with other settings.
+            MachineProblem: another command is writing there.
         """
         self._files = list(files)
         self._partials = [path.with_name(f"{path.name}.partial") for path in files]
@@ -41,9 +46,19 @@ class Journal:
         self._read = hashlib.sha256()
         self._written = [hashlib.sha256() for _ in files]
         self._streams: list[IO[bytes]] = []
-        self._log: IO[bytes]
         self.lines = 0
         files[0].parent.mkdir(parents=True, exist_ok=True)
+        self._log = _locked(self._path, files[0])
+        try:
+            self._begin(settings, resume, overwrite)
+        except BaseException:
+            if not self._path.stat().st_size:  # nothing was here before
+                self._path.unlink()
+            self._close()
+            raise
+
+    def _begin(self, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+        files = self._files
         found = self._entries() if resume or not overwrite else []
         if len(found) > 1 and not resume:
             raise ConfigProblem(
@@ -55,17 +70,15 @@ class Journal:
         else:
             if files[0].exists() and not overwrite:
                 raise ConfigProblem(f"{files[0]} exists", "choose another output, or overwrite=true")
-            for path in (self._path, *self._partials):
+            self._log.truncate(0)
+            for path in self._partials:
                 path.unlink(missing_ok=True)
             self._digest_of_input = self._read.hexdigest()
             self._streams = [path.open("wb") for path in self._partials]
-            self._log = self._path.open("wb")
             self._note(dict(settings))
 
     def _entries(self) -> list[dict[str, Any]]:
         """The whole lines of the journal: the settings, then a line a chunk."""
-        if not self._path.is_file():
-            return []
         entries = []
         for line in self._path.read_bytes().split(b"\n")[:-1]:
             try:
@@ -98,10 +111,7 @@ class Journal:
             stream.truncate(size)
             stream.seek(size)
             self._streams.append(stream)
-        self._log = self._path.open("r+b")
-        whole = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
-        self._log.truncate(len(whole))
-        self._log.seek(len(whole))
+        self._log.truncate(sum(len(json.dumps(entry).encode()) + 1 for entry in entries))
 
     def pass_over(self, lines: Iterator[str]) -> None:
         """Read from `lines` what was finished before.
@@ -133,11 +143,13 @@ class Journal:
 
     def finish(self) -> None:
         """Give the files their final names."""
-        self._close()
+        for stream in self._streams:
+            stream.close()
         for partial, final in reversed(list(zip(self._partials, self._files, strict=True))):
             os.replace(partial, final)
         sync(self._path.parent)
         self._path.unlink()
+        self._close()  # and with it the lock
 
     def _note(self, entry: Mapping[str, Any]) -> None:
         self._log.write(json.dumps(dict(entry)).encode() + b"\n")
@@ -152,6 +164,34 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self._close()
+
+
+_PATIENCE = 1.0
+"""Seconds that processes of a command that was killed are given to end."""
+
+
+def _locked(path: Path, final: Path) -> IO[bytes]:
+    """A journal to read and to append to, that no other command has open.
+
+    Raises:
+        MachineProblem: one has.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        journal = path.open("a+b")
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                journal.close()
+                if time.monotonic() > until:
+                    raise MachineProblem(f"another command is writing {final}", "wait for it, or choose another output") from None
+                time.sleep(_PATIENCE / 10)
+                continue
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(journal.fileno()).st_ino:
+                return journal
+        journal.close()  # whoever had it has finished meanwhile, and removed it
 
 
 def is_complete(file: Path) -> bool:

@@ -11,7 +11,8 @@ import pytest
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.cli import translate as command
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.errors import Problem
+from seq2seq.errors import MachineProblem, Problem
+from seq2seq.journal import Journal
 from seq2seq.model.transformer import Transformer
 from tests.conftest import counting_pairs
 from tests.promises.children import REFUSALS, SOAK, Moments, die, in_child, refuse, warm_up
@@ -177,3 +178,17 @@ def test_other_input_or_settings_are_not_gone_on_with(work: Path, tmp_path: Path
     assert output.read_bytes() == (work / "peace" / "out.txt").read_bytes()
     translate(work, output, resume=True)  # there is nothing left to do
     assert output.read_bytes() == (work / "peace" / "out.txt").read_bytes()
+
+
+def test_two_commands_do_not_write_one_file(work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+    with Journal([output], {"a": 1}, resume=False, overwrite=False) as journal:
+        journal.append(["line"], [b"line\n"])
+        for how in ({"overwrite": True}, {"resume": True}, {}):
+            with pytest.raises(MachineProblem, match="another command is writing"):
+                translate(work, output, **how)
+        journal.finish()
+    assert output.read_bytes() == b"line\n"
+    with pytest.raises(Problem, match="exists"):
+        Journal([output], {"a": 1}, resume=False, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
