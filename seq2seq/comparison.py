@@ -67,20 +67,29 @@ def judged(
     signatures: Any
     scores: Any
     signatures, scores = paired()
-    verdicts = []
+    verdicts, leasts = [], [_least_p(systems[0], system, lowercase) for system in systems]
     for name, theirs in zip(metrics, (name for name in scores if name != "System"), strict=True):
         # Where there is no difference at all sacreBLEU counts no resample as larger, and calls that significant.
+        least = [
+            1.0 if r.score == scores[theirs][0].score else of_texts for r, of_texts in zip(scores[theirs], leasts, strict=True)
+        ]
         results = [
-            Judged(
-                float(r.score),
-                float(r.mean - r.ci),
-                float(r.mean + r.ci),
-                1.0 if r.p_value and r.score == first.score else r.p_value,
-            )
-            for first, r in ((scores[theirs][0], r) for r in scores[theirs])
+            Judged(float(r.score), float(r.mean - r.ci), float(r.mean + r.ci), r.p_value and max(r.p_value, of_one))
+            for r, of_one in zip(scores[theirs], least, strict=True)
         ]
         verdicts.append(Verdict(NAMES[name], str(signatures[theirs]), tuple(results)))
     return verdicts
+
+
+def _least_p(first: System, other: System, lowercase: bool) -> float:
+    """Of any paired test of two sides: so likely do all sentences that differ differ in one direction by chance. sacreBLEU counts only what is
+    larger than the difference found, which nothing is where few sentences differ."""
+
+    def seen(text: str) -> list[str]:
+        return (text.lower() if lowercase else text).split()
+
+    differing = sum(seen(ours) != seen(theirs) for ours, theirs in zip(first.translations, other.translations, strict=True))
+    return float(min(1.0, 2.0 ** (1 - differing)))
 
 
 def sentence_scores(system: System, references: Sequence[str]) -> list[float]:

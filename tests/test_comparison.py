@@ -31,6 +31,22 @@ def test_scores_are_those_of_evaluate_and_a_clear_difference_is_no_chance(test: 
         assert verdict.systems[2].p_value > 0.05
 
 
+@pytest.mark.parametrize("test", ["bootstrap", "randomisation"])
+@pytest.mark.parametrize(("differing", "least"), [(0, 1.0), (1, 1.0), (2, 0.5), (3, 0.25), (6, 2**-5)])
+def test_a_few_sentences_that_differ_prove_nothing(test: str, differing: int, least: float) -> None:
+    """All of them the one way or the other: of tosses of so many coins, so many are as far from even."""
+    other = System("other", [text.replace("sleeps", "runs") if i < differing else text for i, text in enumerate(REFERENCES)])
+    (bleu,) = judged([System("same", REFERENCES), other], REFERENCES, ("bleu",), "13a", test=test, samples=200)  # type: ignore[arg-type]
+    assert bleu.systems[1].p_value is not None
+    assert bleu.systems[1].p_value >= least
+    nothing = [System(name, [name] * len(REFERENCES)) for name in "ab"]  # both score 0
+    assert judged(nothing, REFERENCES, ("bleu",), "13a", test=test, samples=99)[0].systems[1].p_value == 1.0  # type: ignore[arg-type]
+    lone = judged(
+        [System("a", ["a b c d e"]), System("b", ["a b c d f"])], ["a b c d e"], ("bleu",), "13a", test=test, samples=99
+    )  # type: ignore[arg-type]
+    assert lone[0].systems[1].p_value == 1.0
+
+
 def test_sentences_are_won_and_lost() -> None:
     ours, theirs = sentence_scores(GOOD, REFERENCES), sentence_scores(POOR, REFERENCES)
     assert wins(ours, theirs) == (len(REFERENCES), 0, 0)
