@@ -84,7 +84,8 @@ def _folder_for(path: Path, put: Callable[[Path], None]) -> Iterator[Path]:
     try:
         yield temporary
         for entry in sorted(temporary.rglob("*")):
-            sync(entry)
+            if not entry.is_symlink():
+                sync(entry)
         sync(temporary)
         put(temporary)
         sync(path.parent)
@@ -125,8 +126,7 @@ def _exchange(one: Path, other: Path) -> None:
     else:
         failed = -1
     if failed:
-        aside = other.with_name(f"{other.name}.old")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = other.with_name(f"{other.name}.old-{secrets.token_hex(4)}")  # if this process is killed here, it stays
         os.rename(other, aside)
         os.rename(one, other)
         os.rename(aside, one)

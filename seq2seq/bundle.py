@@ -86,7 +86,13 @@ class Bundle:
     shortlist: Shortlist | None = None
 
     def save(self, folder: Path, card: Card | None = None) -> None:
-        """Write the bundle; `folder` is complete or untouched."""
+        """Write the bundle; `folder` is complete or untouched.
+
+        Raises:
+            BundleProblem: something else is there.
+        """
+        if not (folder / MANIFEST).is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BundleProblem(f"{folder} is there, and is no bundle", "choose another folder, or move it away")
         with replacing_folder(folder) as temporary:
             write_tensors(temporary / _WEIGHTS, own_tensors(self.model))
             (temporary / _CONFIG).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
@@ -151,14 +157,19 @@ class Bundle:
 
 
 def _keep_what_is_not_ours(old: Path, new: Path) -> None:
-    """Somebody may have put a file of his own beside those of the bundle that is about to be replaced."""
+    """Somebody may have put something of his own beside the files of the bundle that is about to be replaced."""
     try:
-        ours = {*json.loads((old / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST}
+        files = json.loads((old / MANIFEST).read_text(encoding="utf-8"))["files"]
+        ours = {*(Path(name).parts[0] for name in files), MANIFEST}
     except (OSError, ValueError, KeyError, TypeError):
         return
     for path in old.iterdir():
-        if path.is_file() and path.name not in ours and not (new / path.name).exists():
-            shutil.copy2(path, new / path.name)
+        if path.name in ours or (new / path.name).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:

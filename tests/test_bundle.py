@@ -145,6 +145,27 @@ def test_what_is_no_bundle_says_so(tmp_path: Path, folder: Path) -> None:
         Bundle.load(folder)
 
 
+def test_saving_takes_nothing_away_that_is_not_ours(
+    folder: Path, random_model: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
+    thesis = folder.parent / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter1.tex").write_text("precious")
+    with pytest.raises(BundleProblem, match="is there, and is no bundle"):
+        bundle.save(thesis)
+    (folder / "ct2").mkdir()
+    (folder / "ct2" / "model.bin").write_text("exported")
+    (folder / "link").symlink_to("nowhere")
+    (folder.parent / f"{folder.name}.old").mkdir()
+    monkeypatch.setattr("seq2seq.atomic.ctypes.CDLL", lambda *_, **__: object())  # a file system that cannot swap names
+    bundle.save(folder)
+    assert (folder / "ct2" / "model.bin").read_text() == "exported"
+    assert (folder / "link").is_symlink()
+    assert Bundle.load(folder).config.target == "de"
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, f"{folder.name}.old", "thesis"])
+
+
 def test_saving_over_a_bundle_leaves_no_litter(folder: Path, random_model: Transformer, tokenizer: Tokenizer) -> None:
     (folder / "notes.txt").write_text("of somebody")
     Bundle(BundleConfig("en", "fr", random_model.config), random_model, tokenizer).save(folder)
