@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.cli.test_sets import TestSet, check_test_set, test_set_of
+from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
 from seq2seq.cli.translating import load_translator
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
@@ -80,9 +80,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
         raise ConfigProblem(
             f"there are {len(job.systems)} systems, to compare takes two at least", "systems=[A,B], bundles or files"
         )
-    for path in (*job.systems, job.source, job.reference):
-        if path and Path(job.output).absolute() == Path(path).absolute():
-            raise ConfigProblem(f"output would take the place of {path}", "choose another output")
+    check_output(Path(job.output), (*job.systems, job.source, job.reference), 'content="seq2seq-compare"')
     if job.offline:
         go_offline()
     translators = [_translator(job, path) for path in job.systems]
@@ -106,8 +104,9 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     buckets, curves = by_length(systems, references, bleu), _curves(names, job.systems)
     test = "paired bootstrap" if job.test == "bootstrap" else "paired approximate randomisation"
     found = Comparison(test_set.name, test, systems, verdicts, beside, buckets, better, worse, curves)
+    _show(test_set, names, verdicts, beside, test)
     write_text(Path(job.output), page(found))
-    _show(test_set, names, verdicts, beside, test, job.output)
+    print(f"\nwritten to {job.output}")
 
 
 def _translator(job: CompareJob, path: str) -> "Translator | None":
@@ -196,7 +195,6 @@ def _show(
     verdicts: "Sequence[Verdict]",
     beside: Sequence[tuple[int, int, int]],
     test: str,
-    output: str,
 ) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -220,4 +218,4 @@ def _show(
         )
     for verdict in verdicts:
         console.print(f"[dim]{verdict.metric:<7} {verdict.signature}[/]")
-    console.print(f"[dim]p against {escape(names[0])}, by {test}[/]\n\nwritten to {escape(output)}")
+    console.print(f"[dim]p against {escape(names[0])}, by {test}[/]")

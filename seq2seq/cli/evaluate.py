@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.cli.test_sets import TestSet, check_test_set, test_set_of
+from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
 from seq2seq.cli.translating import Bundles, folders, load_translator
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
@@ -80,9 +80,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         if job.output
         else Path(folders(job.bundle)[0] if job.bundle else str(job.hypothesis)).parent / "results.json"
     )
-    for name in (job.source, job.reference, job.hypothesis):
-        if name and output.absolute() == Path(name).absolute():
-            raise ConfigProblem(f"output would take the place of {name}", "choose another output")
+    check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')
     if job.offline:
         go_offline()
     translator = load_translator(job.bundle, job) if job.bundle else None
@@ -102,8 +100,9 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         "scores": [asdict(score) for score in scores],
         "config": dict(config),
     }
+    _show(test_set, scores, {"translations": empty, "references": empty_references})
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    _show(test_set, scores, {"translations": empty, "references": empty_references}, output)
+    print(f"\nwritten to {output}")
 
 
 def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: TestSet) -> list[str]:
@@ -115,7 +114,7 @@ def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: Tes
     return [translation.text for translation in with_progress(translator.stream(test_set.sources), len(test_set.sources))]
 
 
-def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int], output: Path) -> None:
+def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -144,4 +143,3 @@ def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int], ou
     for what, count in empty.items():
         if count:
             console.print(f"[yellow]{count:,} {what} are empty[/]")
-    console.print(f"\nwritten to {output}")

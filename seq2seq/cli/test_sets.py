@@ -1,11 +1,14 @@
 """What the commands that judge share: a test set, out of a recipe or out of files."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from seq2seq.data.directions import asked_for, by_direction
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,33 @@ def check_test_set(job: Judging) -> None:
         raise ConfigProblem(
             "say what to compare with: either recipe= and split=, or reference=", "for example recipe=cldr split=test"
         )
+
+
+def check_output(output: Path, read: Iterable[str | None], mark: str) -> None:
+    """Whether results can be written once they are there, which may take hours.
+
+    Args:
+        read: files that are read.
+        mark: what an earlier result holds near its beginning, and no other file.
+
+    Raises:
+        ConfigProblem: something is there that must not be written over.
+        MachineProblem: its folder cannot be written to.
+    """
+    for path in read:
+        if path and output.absolute() == Path(path).absolute():
+            raise ConfigProblem(f"output would take the place of {path}", "choose another output")
+    if output.exists():
+        with suppress(IsADirectoryError), output.open("rb") as file:
+            if mark.encode() in file.read(1000):
+                return
+        raise ConfigProblem(f"{output} is there, and no result of an earlier command", "choose another output")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        problem = machine_problem(error)
+        raise MachineProblem(f"{output} cannot be written: {problem.message}", "choose another output") from None
 
 
 def test_set_of(job: Judging, languages: tuple[str, str] | None) -> TestSet:

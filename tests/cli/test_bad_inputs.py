@@ -837,6 +837,16 @@ def row42_scores_do_not_take_the_place_of_texts(desk: Desk) -> None:
     files = ["hypothesis=a.de", "reference=b.de", "bootstrap=0"]
     for output in ("a.de", "b.de"):
         desk.refuses(2, "evaluate", *files, f"output={output}", said=[output])
+    desk.write("notes.txt", "mine\n")
+    systems = ["systems=[a.de,b.de]", "reference=b.de", "samples=2"]
+    (desk.folder / "folder").mkdir()
+    for output in ("notes.txt", "folder"):
+        for name, asked in (("evaluate", files), ("compare", systems)):
+            desk.refuses(2, name, *asked, f"output={output}", said=[f"{output} is there, and no result"])
+    desk.refuses(5, "evaluate", *files, "output=a.de/results.json", said=["cannot be written"])
+    for _ in range(2):  # a result may take the place of a result
+        desk.does("evaluate", *files, "output=scores.json")
+        desk.does("compare", *systems, "output=page.html")
 
 
 RUN = [*FILES, "recipe.train=corpus/train", "recipe.validation=corpus/val", "run_dir=run", *BRIEF, "trainer.max_steps=6"]
