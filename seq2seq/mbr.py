@@ -33,8 +33,14 @@ class MinimumBayesRisk:
     lexicon: Lexicon | None = None
 
     def __post_init__(self) -> None:
+        made = getattr(self.candidates, "n_best", 1)
         require(
-            (not getattr(self.candidates, "coverage", 0), "coverage ranks candidates, and so does minimum Bayes risk: choose one")
+            (
+                not getattr(self.candidates, "coverage", 0),
+                "coverage ranks candidates, and so does minimum Bayes risk: choose one",
+            ),
+            (1 <= self.n_best <= made, f"n_best is {self.n_best}, it must be from 1 to the {made} of candidates.n_best"),
+            (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
         )
 
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> Hypotheses:

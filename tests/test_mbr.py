@@ -9,6 +9,7 @@ from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
+from seq2seq.errors import ConfigProblem
 from seq2seq.mbr import MinimumBayesRisk, bleu, chrf
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator
@@ -51,3 +52,9 @@ def test_through_the_translator(random_model: Transformer, tokenizer: Tokenizer,
     assert translations[0][0].text
     assert translations[0][1].text == ""
     assert len(translations[0][0].candidates) == 2
+
+
+@pytest.mark.parametrize("n_best", [0, -1, 9])
+def test_no_more_and_no_fewer_are_wanted_than_there_are(n_best: int) -> None:
+    with pytest.raises(ConfigProblem, match="from 1 to the 8"):
+        MinimumBayesRisk(Sampling(8), n_best=n_best)

@@ -24,7 +24,7 @@ class LengthPenalty:
     alpha: float = 0.6
 
     def __post_init__(self) -> None:
-        require((self.alpha >= 0, f"alpha is {self.alpha}, it must not be negative"))
+        require((0 <= self.alpha <= 100, f"alpha is {self.alpha}, it must be from 0 to 100"))
 
     def __call__(self, length: Tensor) -> Tensor:
         """Lengths of at least 1 -> divisors, of the same shape. Longer never gives less."""
@@ -32,6 +32,9 @@ class LengthPenalty:
         if self.kind == "gnmt":
             return ((5.0 + length) / 6.0) ** self.alpha
         return length**self.alpha if self.kind == "average" else length.new_ones(length.shape)
+
+
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,11 @@ class LengthLimits:
 
     def __post_init__(self) -> None:
         require(
-            (self.max_factor >= 0 and self.min_factor >= 0, "length factors must not be negative"),
+            (
+                0 <= self.max_factor <= _MOST and 0 <= self.min_factor <= _MOST,
+                f"length factors must be from 0 to {_MOST:,}; no translation is longer than the model holds in any case",
+            ),
+            (self.max_offset <= _MOST and self.min_offset <= _MOST, f"length offsets must be at most {_MOST:,}"),
             (self.max_offset >= 1, "max_offset must be at least 1"),
             (self.min_offset >= 0, "min_offset must not be negative"),
             (

@@ -1,5 +1,6 @@
 """Beam search on models of ten lines, against search by brute force; then on the Transformer."""
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -230,3 +231,17 @@ def test_length_penalty_is_equation_14_of_wu() -> None:
     assert float(LengthPenalty("gnmt", 0.6)(torch.tensor(7))) == pytest.approx((12 / 6) ** 0.6)
     assert float(LengthPenalty("average", 1.0)(torch.tensor(7))) == 7.0
     assert float(LengthPenalty("none")(torch.tensor(7))) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan, 1e19, -1.0])
+def test_limits_and_penalties_that_no_number_holds_are_refused(wrong: float) -> None:
+    """They would be taken for a limit below nothing, and every sentence answered with nothing."""
+    for make in (
+        lambda: LengthLimits(max_factor=wrong),
+        lambda: LengthLimits(max_factor=1.0, min_factor=wrong),
+        lambda: LengthPenalty(alpha=wrong),
+    ):
+        with pytest.raises(ConfigProblem):
+            make()
+    least, most = LengthLimits(max_factor=1_000_000, max_offset=1_000_000)(torch.tensor([[4, 5, EOS]]), 30)
+    assert (least.tolist(), most.tolist()) == ([1], [30])
