@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from seq2seq import stopping
 
@@ -86,6 +87,23 @@ def report(problem: Problem) -> None:
         print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
 
 
+def _open_what_is_closed() -> None:
+    """A standard stream that was closed leads nowhere; else the next file opened would get its number, and what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+
+
+def check_open(name: Literal["stdin", "stdout"], otherwise: str) -> None:
+    """For who needs a standard stream, in `guard`.
+
+    Raises:
+        ConfigProblem: it was closed when this program began.
+    """
+    if getattr(getattr(sys, name), "name", "") == os.devnull:
+        raise ConfigProblem(f"standard {name.removeprefix('std')}put is closed", otherwise)
+
+
 @contextmanager
 def guard() -> Iterator[None]:
     """The door of every command: problems become two plain lines and an exit code, Ctrl-C becomes 130, SIGTERM 143.
@@ -93,6 +111,7 @@ def guard() -> Iterator[None]:
     Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised.
     """
     stopping.watch()
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):  # whatever the locale: text is UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")

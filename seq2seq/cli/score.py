@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, check_open
 from seq2seq.schema import require
 
 COMMAND = Command(
@@ -54,7 +54,9 @@ def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
     for name, value in (("bundle", job.bundle), ("source", job.source), ("target", job.target)):
         if value is None:
             raise ConfigProblem(f"{name}= is not set", "seq2seq-score bundle=RUN/bundle source=FILE target=FILE")
-    if job.output and Path(job.output).exists():
+    if not job.output:
+        check_open("stdout", "output=FILE")
+    elif Path(job.output).exists():
         raise ConfigProblem(f"{job.output} exists", "choose another output")
     from seq2seq.data.lines import as_record, writing_lines
 

@@ -17,7 +17,7 @@ from seq2seq.cli.command import Command
 from seq2seq.cli.progress import progress_bar
 from seq2seq.cli.records import records_of
 from seq2seq.cli.translating import Bundles, folders, load_translator
-from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, machine_problem
+from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, check_open, machine_problem
 from seq2seq.journal import Journal, is_complete
 from seq2seq.schema import require
 from seq2seq.stopping import Stopped
@@ -93,6 +93,10 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.data.lines import read_lines
 
     _check(job)
+    if not job.input:
+        check_open("stdin", "input=FILE")
+    if not job.output:
+        check_open("stdout", "output=FILE")
     count = _scan(job)
     lines = read_lines(Path(job.input), replace_bad=True) if job.input else _lines_of_standard_input()
     codes = _translate_file(job, config, lines, count) if job.output else _translate_stream(job, lines, count)

@@ -134,6 +134,23 @@ def test_a_stream_may_be_the_input_and_nothing_else(trained: Path) -> None:
     assert (done.returncode, done.stdout) == (3, b"")
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        ("2>&-", 0, b""),
+        (">&-", 2, b"error: standard output is closed\nfix: output=FILE\n"),
+        ("<&-", 2, b"error: standard input is closed\nfix: input=FILE\n"),
+    ],
+)
+def test_closed_streams(trained: Path, closed: str, code: int, said: bytes) -> None:
+    given = b"one two\r\nthree\r\n"  # which is remarked on
+    program = f"{BIN}/seq2seq-translate bundle=runs/mine/bundle {closed}"
+    done = subprocess.run(["bash", "-c", program], cwd=trained, input=given, capture_output=True, check=False)
+    assert done.returncode == code
+    assert done.stderr == said
+    assert done.stdout.count(b"\n") == (2 if code == 0 else 0)
+
+
 def test_translate_gives_n_best_as_tsv_and_jsonl(trained: Path) -> None:
     given = b"one two\n\nthree\n"
     tsv = command(
