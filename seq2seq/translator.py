@@ -22,7 +22,7 @@ from seq2seq.explanation import NOTHING, Explanation, explain
 from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native
 from seq2seq.mbr import MinimumBayesRisk
-from seq2seq.symbols import EOS
+from seq2seq.symbols import EOS, SPECIAL
 from seq2seq.wording import Wording, make_lexicon, phrase_tokens, says
 
 
@@ -106,12 +106,16 @@ class Translator:
             engine: what searches; unset: the bundle's model as it is, which may be in training.
             wording: what is wanted of all translations.
             others: bundles that translate as one with the first.
+
+        Raises:
+            ConfigProblem: the wording wants what it bans.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.models = [bundle.model, *(other.model for other in others)]
         self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens)
         self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
+        _check_wording(self.wording, self.spaces[1])
         tokenizer, spaced = self.tokenizer, self.spaces[1]
         self._phrase = cache(lambda term: phrase_tokens(tokenizer, term, spaced))  # a term comes in many lines
         self.search = replace(
@@ -179,6 +183,17 @@ class Translator:
             self._join(line, [parts[i] for i in span], [found[i] for i in span], [explained[i] for i in span])
             for line, span in zip(lines, spans, strict=True)
         ]
+
+    def try_wishes(self, prefixes: bool = False) -> None:
+        """Translate something with a wish of every kind that may come, so that what cannot follow it says so before the first line that has one.
+
+        Raises:
+            ConfigProblem: the search or the engine cannot.
+        """
+        word = len(SPECIAL)
+        phrases = ((word,),) if self.wording.glossary else ()
+        if phrases or prefixes:
+            self.engine.search(self.search, [[word, EOS]], [Wishes((word,) if prefixes else (), phrases)])
 
     def _normalise(self, text: str) -> str:
         """As the model sees it."""
@@ -271,6 +286,14 @@ class Translator:
         }
         codes = (*before, *(code for code, did in happened.items() if did))
         return Translation(tuple(candidates) or _NOTHING, codes, explanation)
+
+
+def _check_wording(wording: Wording, spaces: bool) -> None:
+    """Raises ConfigProblem if a term of the glossary holds a banned phrase."""
+    for _, term in wording.glossary.terms if wording.glossary else ():
+        for phrase in wording.banned:
+            if phrase.strip() and says(term, " ".join(phrase.split()), spaces):
+                raise ConfigProblem(f"the glossary wants {term!r}, and {phrase!r} is banned", "take out one of them")
 
 
 def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:

@@ -28,9 +28,10 @@ class Glossary:
         """From lines of two columns, parted by a tab.
 
         Raises:
-            DataProblem: naming the line that is not.
+            DataProblem: naming the line that is not, or that says otherwise than one before it.
         """
-        terms = []
+        terms: list[tuple[str, str]] = []
+        known: dict[tuple[str, ...], tuple[int, str]] = {}
         for number, line in enumerate(lines, start=1):
             columns = [" ".join(column.split()) for column in line.split("\t")]
             if not any(columns):
@@ -38,6 +39,12 @@ class Glossary:
             if len(columns) != 2 or not all(columns):
                 raise DataProblem(
                     f"{name} line {number} is not a pair of terms: {line[:80]!r}", "write SOURCE TERM, a tab, TARGET TERM"
+                )
+            before, said = known.setdefault(_words(columns[0]), (number, columns[1]))
+            if said != columns[1]:
+                raise DataProblem(
+                    f"{name} has two translations of one term, whatever its case: {said!r} in line {before}, {columns[1]!r} in line {number}",
+                    "keep one of them",
                 )
             terms.append((columns[0], columns[1]))
         return cls(tuple(terms))

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
+from seq2seq.decoding.stepper import Search
 from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.mbr import MinimumBayesRisk
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator
 from seq2seq.wording import Glossary, Wording, _reading_machine, _spelling, make_lexicon, phrase_tokens, says
@@ -40,6 +43,37 @@ def test_a_glossary_finds_its_terms_whole_and_the_longest_first() -> None:
 def test_a_line_that_is_no_pair_is_named(line: str) -> None:
     with pytest.raises(DataProblem, match="terms line 2"):
         Glossary.parse(["a\tb", line], "terms")
+
+
+def test_two_translations_of_one_term_are_refused() -> None:
+    with pytest.raises(DataProblem, match="'USA' in line 1, 'uns' in line 3"):
+        Glossary.parse(["US\tUSA", "it\tes", "us\tuns"], "terms")
+    assert len(Glossary.parse(["US\tUSA", "us\tUSA"], "terms").terms) == 2
+
+
+def test_what_is_wanted_may_not_be_banned(bundle: Bundle) -> None:
+    glossary = Glossary((("one", "sieben acht"),))
+    with pytest.raises(ConfigProblem, match="wants 'sieben acht', and 'acht' is banned"):
+        Translator(bundle, SEARCH, wording=Wording(glossary, ("neun", "acht")))
+    Translator(bundle, SEARCH, wording=Wording(glossary, ("sieb", "")))
+
+
+@pytest.mark.parametrize(
+    ("search", "glossary", "prefixes", "said"),
+    [
+        (Sampling(), True, False, "samples cannot"),
+        (MinimumBayesRisk(), True, False, "samples cannot"),
+        (BeamSearch(4, groups=2), True, False, "groups cannot"),
+        (BeamSearch(4, groups=2), False, True, None),
+        (SEARCH, True, True, None),
+    ],
+)
+def test_wishes_that_cannot_be_followed_are_refused_before_a_line_has_one(
+    bundle: Bundle, search: Search, glossary: bool, prefixes: bool, said: str | None
+) -> None:
+    translator = Translator(bundle, search, wording=Wording(TERMS if glossary else None))
+    with nullcontext() if said is None else pytest.raises(ConfigProblem, match=said):
+        translator.try_wishes(prefixes)
 
 
 @settings(max_examples=25)

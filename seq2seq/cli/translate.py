@@ -133,7 +133,9 @@ def _translator(job: TranslateJob) -> "Translator":
 
     glossary = Glossary.parse(read_lines(Path(job.glossary)), job.glossary) if job.glossary else None
     banned = tuple(read_lines(Path(job.banned))) if job.banned else ()
-    return load_translator(job.bundle, job, Wording(glossary, banned, job.explain))
+    translator = load_translator(job.bundle, job, Wording(glossary, banned, job.explain))
+    translator.try_wishes(prefixes=job.prefix is not None)
+    return translator
 
 
 def _prefixes(job: TranslateJob, count: int | None) -> Iterator[str] | None:

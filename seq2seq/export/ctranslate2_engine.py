@@ -38,19 +38,24 @@ class CTranslate2:
         """An engine for a bundle, whose model is converted once and kept in the cache.
 
         Raises:
-            ConfigProblem: naming what of the model the format cannot express; or there are several.
+            ConfigProblem: naming what of the model the format cannot express; there are several; or this machine has not that precision.
             MachineProblem: the extra is not installed.
         """
         specs()
         if len(bundles) > 1:
             raise ConfigProblem("engine=ctranslate2 cannot translate with several models as one", "engine=native, or one bundle")
         (bundle,) = bundles
+        import ctranslate2  # type: ignore[import-untyped]
+
+        can = ctranslate2.get_supported_compute_types(device.type, device.index or 0)
+        if self.quantization not in can:
+            raise ConfigProblem(
+                f"CTranslate2 has no {self.quantization} here, on {device}", f"engine.quantization={'|'.join(sorted(can))}"
+            )
         folder = cache_folder("ctranslate2") / f"{bundle.fingerprint()[:32]}-{self.quantization}"
         if not folder.is_dir():
             with replacing_folder(folder) as temporary:
                 export(bundle, temporary, self.quantization)
-        import ctranslate2  # type: ignore[import-untyped]
-
         translator = ctranslate2.Translator(
             str(folder),
             device=device.type,

@@ -4,6 +4,7 @@ Everything but the products stays as it is. What is packed here does not train.
 """
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seq2seq.errors import ConfigProblem
 from seq2seq.inference.steps import shorten
 from seq2seq.model.attention import MultiHeadAttention
 from seq2seq.model.feedforward import FeedForward
@@ -87,12 +89,17 @@ _MAKERS: dict[str, tuple[Maker, ...]] = {
 
 @cache
 def fastest(precision: Precision, outputs: int, inputs: int, rows: int) -> Maker:
-    """Which way of making products of a shape is the fastest on this machine, found by trying for some milliseconds."""
-    makers = _MAKERS[precision]
-    if len(makers) == 1:
-        return makers[0]
+    """Which way of making products of a shape is the fastest on this machine, found by trying for some milliseconds.
+
+    Raises:
+        ConfigProblem: it has none.
+    """
     weight, x = torch.randn(outputs, inputs), torch.randn(rows, inputs)
-    return min(makers, key=lambda maker: _seconds(maker, weight, x))
+    seconds = {maker: _seconds(maker, weight, x) for maker in _MAKERS[precision]}
+    best = min(seconds, key=lambda maker: seconds[maker])
+    if seconds[best] == math.inf:
+        raise ConfigProblem(f"this machine has no products in {precision}", "engine.precision=float32, or auto")
+    return best
 
 
 def _seconds(maker: Maker, weight: Tensor, x: Tensor) -> float:
@@ -101,7 +108,7 @@ def _seconds(maker: Maker, weight: Tensor, x: Tensor) -> float:
         product = maker(weight, None, False)
         product(x)
     except (RuntimeError, AttributeError, NotImplementedError):
-        return float("inf")
+        return math.inf
     return least_seconds(lambda: product(x), 5)
 
 

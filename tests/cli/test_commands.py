@@ -199,6 +199,7 @@ def test_wishes_in_files(trained: Path) -> None:
     (folder / "terms.tsv").write_text("one\tsieben acht\nnine\tzehn\n")
     (folder / "begin.txt").write_text("\n\nvier\n")
     (folder / "short.txt").write_text("vier\n")
+    (folder / "plain.txt").write_text("three\n")  # no term in it
     (folder / "never.txt").write_text("drei\n\nzwei\n")
     wishes = ("bundle=../runs/mine/bundle", "input=in.txt", "glossary=terms.tsv", "banned=never.txt")
     done = command("translate", *wishes, "prefix=begin.txt", "output=out.jsonl", "format=jsonl", "explain=true", folder=folder)
@@ -220,8 +221,9 @@ def test_wishes_in_files(trained: Path) -> None:
         (("output=never.txt", "overwrite=true"), 2, "banned and output are the same file"),
         (("glossary=in.txt",), 3, "line 1 is not a pair of terms"),
         (("explain=true",), 2, "needs format=jsonl"),
-        (("decoding=sampling",), 2, "decoding=beam for a glossary"),
-        (("engine=ctranslate2",), 2, "engine=native"),
+        (("input=plain.txt", "decoding=sampling"), 2, "decoding=beam for a glossary"),
+        (("input=plain.txt", "engine=ctranslate2"), 2, "engine=native"),
+        (("input=plain.txt", "engine=ctranslate2", "engine.quantization=float16"), 2, "has no float16 here"),
         (("decoding.groups=3",), 2, "cannot be parted into 3 groups"),
     ):
         done = command("translate", *wishes, *arguments, folder=folder)

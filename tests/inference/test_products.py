@@ -5,8 +5,9 @@ import torch
 
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.errors import ConfigProblem
 from seq2seq.inference.engine import TorchEngine
-from seq2seq.inference.products import _MAKERS, Maker, prepared
+from seq2seq.inference.products import _MAKERS, Maker, fastest, prepared
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
 from tests.conftest import ids, small_config
@@ -56,3 +57,12 @@ def test_the_same_text_in_float32() -> None:
     search = BeamSearch(4, lengths=LengthLimits(1.0, 5))
     plain, fast = (TorchEngine([each], 16).search(search, sources) for each in (model, prepared(model)))
     assert [found[0].tokens for found in plain] == [found[0].tokens for found in fast]
+
+
+def test_a_precision_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(weight: object, bias: object, relu: bool) -> object:
+        raise RuntimeError("bf16 path needs the cpu support")
+
+    monkeypatch.setitem(_MAKERS, "bfloat16", (lacking,))  # type: ignore[arg-type]
+    with pytest.raises(ConfigProblem, match="no products in bfloat16"):
+        fastest("bfloat16", 11, 13, 17)
