@@ -181,7 +181,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     """To a file that grows under another name, with a journal, so that a command that was killed can go on."""
     from seq2seq.atomic import sha256
     from seq2seq.bundle import manifest_of
-    from seq2seq.data.lines import as_record, read_lines
+    from seq2seq.data.lines import as_record
     from seq2seq.data.packing import packing_for
 
     output = Path(str(job.output))
@@ -199,8 +199,9 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     }
     prefixes = _prefixes(job, count)
     if job.resume and is_complete(output):
+        _check_complete(job, output, count)
         print(f"{output} is already complete", file=sys.stderr)
-        return Counter()
+        return _codes(report)
     try:
         with Journal([output, report], settings, job.resume, job.overwrite) as journal:
             journal.pass_over(lines)
@@ -216,7 +217,23 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
         raise MachineProblem(f"{output} cannot be written: {problem.message}", f"{problem.fix}, with resume=true") from None
     except Stopped as stop:
         raise Stopped(stop.number, f"stopped; what is finished is in {output}.partial, resume=true goes on") from None
-    return Counter(json.loads(line)["code"] for line in read_lines(report))
+    return _codes(report)
+
+
+def _codes(report: Path) -> Counter[str]:
+    from seq2seq.data.lines import read_lines
+
+    return Counter(json.loads(line)["code"] for line in read_lines(report)) if report.is_file() else Counter()
+
+
+def _check_complete(job: TranslateJob, output: Path, count: int | None) -> None:
+    """Raises ConfigProblem if what is there cannot be of this input."""
+    from seq2seq.data.lines import scan
+
+    if count is not None and job.format != "tsv" and (there := scan(output).lines) != count:
+        raise ConfigProblem(
+            f"{output} is complete and has {there:,} lines, the input {count:,}", "choose another output, or overwrite=true"
+        )
 
 
 def _chunks(

@@ -11,7 +11,7 @@ import pytest
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.cli import translate as command
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.errors import MachineProblem, Problem
+from seq2seq.errors import ConfigProblem, FlaggedProblem, MachineProblem, Problem
 from seq2seq.journal import Journal
 from seq2seq.model.transformer import Transformer
 from tests.conftest import counting_pairs
@@ -192,3 +192,16 @@ def test_two_commands_do_not_write_one_file(work: Path, tmp_path: Path) -> None:
     with pytest.raises(Problem, match="exists"):
         Journal([output], {"a": 1}, resume=False, overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_resume_takes_no_other_file_for_finished_work(work: Path, tmp_path: Path) -> None:
+    output, given = tmp_path / "out.txt", tmp_path / "in.txt"
+    given.write_text("one\0two\nthree\n")
+    asked: dict[str, object] = dict(input=str(given), prefix=None)
+    for _ in range(3):
+        with pytest.raises(FlaggedProblem):  # whether the work is done or was done before
+            translate(work, output, resume=True, strict=True, **asked)
+    output.write_text("of somebody\n")
+    with pytest.raises(ConfigProblem, match="is complete and has 1 lines, the input 2"):
+        translate(work, output, resume=True, **asked)
+    assert output.read_text() == "of somebody\n"
