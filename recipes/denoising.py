@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from seq2seq.data.directions import loaded, together
+from seq2seq.data.directions import inheriting, loaded, together, weights_in
 from seq2seq.data.lines import read_lines
 from seq2seq.data.noise import Noise
 from seq2seq.data.parallel import record_file
@@ -46,7 +47,11 @@ class Denoising:
         files = {split: [*real.provenance.files, *(more if split == "train" else [])] for split in real.splits}
         settings = {split: f"{column} of {real.key(split)}" for split in real.splits}
         pairs = {split: self._pairs(real, language, column, split) for split in real.splits}
-        return make_corpus((language, language), pairs, real.provenance.origin, real.provenance.licence, files, settings=settings)
+        own = weights_in(real) if "train" in real.splits else None
+        weights = chain(own, repeat(1.0)) if own else None
+        origin, licence = real.provenance.origin, real.provenance.licence
+        made = make_corpus((language, language), pairs, origin, licence, files, weights, settings=settings)
+        return inheriting(made, real)
 
     def _pairs(self, real: Corpus, language: str, column: str, split: str) -> Iterator[Pair]:
         for block in real.splits[split].select_columns(column).iter(batch_size=10_000):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seq2seq.data.directions import loaded, parsed, swapped, together
+from seq2seq.data.directions import inheriting, loaded, parsed, swapped, together, weights_in
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of, tempered
 from seq2seq.schema import require
 
@@ -51,4 +51,6 @@ def _copied(corpus: Corpus) -> Corpus:
     """The training targets, each as a translation of itself."""
     pairs = ((target, target) for _, target in pairs_of(corpus.splits["train"]))
     settings, record = {"train": f"targets of {corpus.key('train')}"}, corpus.provenance
-    return make_corpus((corpus.target, corpus.target), {"train": pairs}, record.origin, record.licence, settings=settings)
+    languages, weights = (corpus.target, corpus.target), weights_in(corpus)
+    made = make_corpus(languages, {"train": pairs}, record.origin, record.licence, weights=weights, settings=settings)
+    return inheriting(made, corpus)

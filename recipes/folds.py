@@ -21,6 +21,7 @@ class Folds:
     A model knows many of its training pairs by heart, and what it makes of them is nearer to their references than what it makes of new text.
     `synthetic` takes one model a fold, `A|B|C`, A being the one without fold 1, so that each translates what it has not seen (cross-fitting).
     A pair that stands in the corpus twice may be in two folds, and one of them is then seen; filters come after folds, and do not mend that.
+    But filters.decontaminate comes before, so let it be the same for the models and for what they translate.
     """
 
     source: str

@@ -6,7 +6,7 @@ from itertools import chain
 from random import Random
 from typing import Any
 
-from seq2seq.data.directions import loaded, together
+from seq2seq.data.directions import inheriting, loaded, together, weights_in
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
 from seq2seq.data.text import has_spaces
 from seq2seq.schema import require
@@ -52,9 +52,9 @@ class Joined:
             for (source, target), (next_source, next_target) in zip(pairs_of(train), partners, strict=False)
         )
         origin = f"{real.provenance.origin}, joined two by two"
-        settings = {"train": f"{real.key('train')} joined at {distance}, weight {self.weight}"}
+        settings = {"train": f"{real.key('train')} joined at {distance}"}
         weights = None
-        if "weight" in train.column_names:  # what comes seldom does not come more often for having a partner
-            own = train["weight"][:]
-            weights = [self.weight * min(both) for both in zip(own, own[distance:] + own[:distance], strict=True)]
-        return make_corpus(languages, {"train": pairs}, origin, real.provenance.licence, weights=weights, settings=settings)
+        if own := weights_in(real):  # what comes seldom does not come more often for having a partner
+            weights = [min(both) for both in zip(own, own[distance:] + own[:distance], strict=True)]
+        made = make_corpus(languages, {"train": pairs}, origin, real.provenance.licence, weights=weights, settings=settings)
+        return inheriting(made, real)

@@ -8,7 +8,7 @@ from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.data.directions import Direction, loaded, together
+from seq2seq.data.directions import Direction, inheriting, loaded, together, weights_in
 from seq2seq.data.lines import read_lines, writing_lines
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
@@ -102,9 +102,12 @@ class Synthetic:
         records = [record_file(file) for each in made for file in each.files]
         origin = f"translations from {direction[0]} to {direction[1]} by the bundle {'|'.join(each.bundle for each in made)}"
         languages, settings = (self.source, self.target), {"train": f"{origin}, {key}"}
-        return make_corpus(
-            languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, settings=settings
+        of_real = not (backward and self.monolingual)
+        weights = weights_in(real) if of_real else None
+        corpus = make_corpus(
+            languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, weights, settings=settings
         )
+        return inheriting(corpus, real) if of_real else corpus
 
     def _text(self, backward: bool, real: Corpus) -> Callable[[], Iterator[str]]:
         """What is translated, from its beginning each time."""

@@ -69,6 +69,19 @@ def loaded(of: Any, direction: Direction, splits: Sequence[str]) -> Corpus:
     return corpus
 
 
+def weights_in(corpus: Corpus) -> list[float] | None:
+    """How often an epoch takes each training pair, if the corpus says so."""
+    train = corpus.splits["train"]
+    return list(train["weight"]) if "weight" in train.column_names else None
+
+
+def inheriting(made: Corpus, real: Corpus) -> Corpus:
+    """What was made of the pairs of another corpus, with what was dropped there, so that it stays as large a share."""
+    dropped = {split: count + real.provenance.dropped.get(split, 0) for split, count in made.provenance.dropped.items()}
+    notes = (*real.provenance.notes, *made.provenance.notes)
+    return replace(made, provenance=replace(made.provenance, dropped=dropped, notes=notes))
+
+
 def swapped(corpus: Corpus) -> Corpus:
     """The other direction of the same pairs."""
     splits = {name: data.rename_columns({"source": "target", "target": "source"}) for name, data in corpus.splits.items()}
@@ -83,7 +96,7 @@ def together(
 
     Args:
         direction: what is taken where nothing is said.
-        weights: how often an epoch takes each pair of each corpus, unless it says so itself.
+        weights: how often an epoch takes each pair of each corpus; times what the corpus says of it itself.
         marks: one more tag for the training pairs of each, or "" for none.
     """
     import datasets
@@ -104,7 +117,7 @@ def together(
             columns: dict[str, Any] = {"tags": " ".join(said)} if several or any(marks) else {}
             if several:
                 columns["direction"] = written((corpus.source, corpus.target))
-            if split == "train" and weighted and "weight" not in corpus.splits[split].column_names:
+            if split == "train" and weighted:
                 columns["weight"] = weight
             parts.append(_with(corpus.splits[split], columns, corpus.key(split)))
             known += [corpus.key(split), columns]
@@ -114,7 +127,7 @@ def together(
     return Corpus(datasets.DatasetDict(splits), *direction, provenance, keys, tuple(dict.fromkeys(tags)), named)
 
 
-_VERSION = 1
+_VERSION = 2
 """To be raised when other pairs are made of the same corpora."""
 
 
@@ -122,10 +135,14 @@ def _with(data: "Dataset", columns: dict[str, Any], key: str) -> "Dataset":
     import datasets
 
     for name, value in columns.items():
+        values = [value] * len(data)
+        if name in data.column_names:  # weights
+            values = [value * own for own in data[name]]
+            data = data.remove_columns(name)
         feature = datasets.Value("string" if isinstance(value, str) else "float32")
         # The library would tell the result from others by reading all of it.
         fingerprint = digest_of(key, name, value)
-        data = data.add_column(name, [value] * len(data), new_fingerprint=fingerprint, feature=feature)
+        data = data.add_column(name, values, new_fingerprint=fingerprint, feature=feature)
     return data
 
 

@@ -2,19 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unicodedata import name, normalize
 
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.directions import rows_by_direction
+from seq2seq.data.directions import loaded, rows_by_direction
 from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
@@ -42,7 +42,7 @@ class Filters:
     wrong_script: bool = False
     """Leave out texts in a script that is rare on their side."""
     decontaminate: bool = False
-    """Leave out pairs whose source is a source of validation or test."""
+    """Leave out pairs whose source is a source of validation or test; before a recipe makes more of another's pairs, those of it with either side there."""
     max_drop: float = 0.01
     """The share of pairs with a blank side, or a damaged one, that a corpus may lose without anybody being asked."""
 
@@ -132,6 +132,45 @@ class _Before:
 def held_out_sources(splits: Iterable["Dataset"]) -> frozenset[str]:
     """The sources of validation and test, as `key` makes them."""
     return frozenset(key(text) for data in splits for text in data["source"])
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A recipe without the training pairs of another that have a side in validation or test, for a recipe that makes more of it: what
+    is joined, noised, copied or translated cannot be told from others afterwards."""
+
+    source: str
+    target: str
+    of: Any
+
+    def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
+        """As the recipe, which is asked for all it holds out."""
+        corpus = loaded(self.of, (self.source, self.target), splits)
+        if "train" not in corpus.splits:
+            return corpus
+        held_out = {key(text) for name, data in corpus.splits.items() if name != "train" for text in chain(*_sides(data))}
+        train = corpus.splits["train"]
+        keep = [not held_out & {key(source), key(target)} for source, target in pairs_of(train)]
+        if not any(keep):
+            raise DataProblem("every training pair has a side in validation or test", "filters.decontaminate=false")
+        if all(keep):
+            return corpus
+        note = f"train: {len(keep) - sum(keep):,} pairs left out: a side is in validation or test"
+        provenance = replace(corpus.provenance, notes=(*corpus.provenance.notes, note))
+        rest = train.select(np.flatnonzero(keep), keep_in_memory=True)
+        keys = {**corpus.keys, "train": digest_of(_VERSION, corpus.key("train"), "apart", sorted(held_out))}
+        return replace(corpus, splits=type(corpus.splits)({**corpus.splits, "train": rest}), provenance=provenance, keys=keys)
+
+
+def _sides(data: "Dataset") -> tuple[Iterable[str], Iterable[str]]:
+    return data["source"], data["target"]
+
+
+def with_base_apart(recipe: Any) -> Any:
+    """A recipe that makes more of another one (`of`), which then is `Apart`; any other as it is."""
+    if not hasattr(recipe, "of"):
+        return recipe
+    return replace(recipe, of=Apart(recipe.source, recipe.target, recipe.of))
 
 
 def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:

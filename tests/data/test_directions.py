@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from seq2seq.recipes.folds import Folds
 from seq2seq.recipes.joined import Joined
 
 from seq2seq.data.directions import by_direction, parsed, together, written
-from seq2seq.data.filters import Filters, filtered
+from seq2seq.data.filters import Filters, filtered, with_base_apart
 from seq2seq.data.recipe import Corpus, make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.data.tokens import tokenise
@@ -262,3 +263,47 @@ def test_folds_that_cannot_be_are_refused(tmp_path: Path) -> None:
             Folds("en", "de", files, count, left_out)
     with pytest.raises(DataProblem, match="3 pairs, too few for 4 folds"):
         Folds("en", "de", files).load(("train",))
+
+
+def _cleaned(recipe: Any) -> Corpus:
+    return with_base_apart(recipe).load(("train", "validation", "test"))  # type: ignore[no-any-return]
+
+
+def test_what_is_held_out_is_in_nothing_that_is_made_of_training_pairs(tmp_path: Path) -> None:
+    pairs = numbered_pairs(30)
+    train = write_corpus(tmp_path, "train", [*pairs, ("another source", "Satz 04")])
+    held, test = write_corpus(tmp_path, "val", pairs[3:5]), write_corpus(tmp_path, "test", [("Sentence  07", "anders")])
+    files = Files("en", "de", train=str(train), validation=str(held), test=str(test))
+    out = {"sentence 03", "sentence 04", "sentence 07", "another source", "Satz 03", "Satz 04", "Satz 07"}
+    several = Directions("en", "de", files, ("en-de", "de-en"), copies=1.0)
+    for recipe in (Joined("en", "de", files), Denoising("en", "de", files), several, Folds("en", "de", files)):
+        corpus = _cleaned(recipe)
+        rows = corpus.splits["train"]
+        said = [text for column in ("source", "target") for text in rows[column]]
+        assert said
+        assert not any(text in one for one in said for text in out), type(recipe)
+        assert any("4 pairs left out" in note for note in corpus.provenance.notes), type(recipe)
+        assert corpus.key("train") != recipe.load(("train", "validation", "test")).key("train")
+    assert with_base_apart(files) is files
+
+
+def test_what_is_made_of_a_corpus_keeps_its_weights_and_what_was_dropped(tmp_path: Path) -> None:
+    often = write_corpus(tmp_path, "often", numbered_pairs(8))
+    seldom = write_corpus(tmp_path, "seldom", [*numbered_pairs(20)[8:16], ("blank", " "), ("blank", " ")])
+    files = Files("en", "de", train=(str(often), str(seldom)), validation=str(often), weights=(1.0, 0.25))
+    own = files.load(("train",))
+    of_source = dict(zip(own.splits["train"]["source"], own.splits["train"]["weight"], strict=True))
+    of_target = dict(zip(own.splits["train"]["target"], own.splits["train"]["weight"], strict=True))
+    share = own.provenance.dropped["train"] / len(own.splits["train"])
+    several = Directions("en", "de", files, ("en-de", "de-en"), copies=0.5)
+    for recipe in (Joined("en", "de", files, weight=0.5), Denoising("en", "de", files), several):
+        corpus = recipe.load(("train",))
+        train = corpus.splits["train"]
+        assert corpus.provenance.dropped["train"] / len(train) == pytest.approx(share)
+        assert any("blank side" in note for note in corpus.provenance.notes)
+        for source, target, weight in zip(train["source"], train["target"], train["weight"], strict=True):
+            known = of_source | of_target
+            if source in known:
+                assert weight == pytest.approx(known[source] * (0.5 if source == target and recipe is several else 1.0))
+            else:  # joined
+                assert weight in (0.5, 0.125)
