@@ -1,19 +1,17 @@
 """seq2seq-translate: lines in, lines out; as a Unix filter, or from file to file."""
 
 import json
-import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.given import given
 from seq2seq.cli.progress import progress_bar
 from seq2seq.cli.records import records_of
 from seq2seq.cli.translating import Bundles, folders, load_translator
@@ -90,15 +88,10 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
     Raises:
         FlaggedProblem: with strict=true, when something happened to a line beside being translated.
     """
-    from seq2seq.data.lines import read_lines
-
     _check(job)
-    if not job.input:
-        check_open("stdin", "input=FILE")
     if not job.output:
         check_open("stdout", "output=FILE")
-    count = _scan(job)
-    lines = read_lines(Path(job.input), replace_bad=True) if job.input else _lines_of_standard_input()
+    count, lines = given(job.input, job.strict)
     codes = _translate_file(job, config, lines, count) if job.output else _translate_stream(job, lines, count)
     from seq2seq.translator import CODES
 
@@ -110,21 +103,6 @@ def run(job: TranslateJob, config: Mapping[str, Any]) -> None:
             f"{sum(flagged.values()):,} remarks on lines, and strict=true",
             f"read {job.report_path or 'the counts above'}; all lines are translated",
         )
-
-
-def _standard_input() -> BufferedReader:
-    return cast(BufferedReader, sys.stdin.buffer)
-
-
-def _lines_of_standard_input() -> Iterator[str]:
-    from seq2seq.data.lines import decode_lines
-    from seq2seq.data.packing import unpacked
-
-    if sys.stdin.isatty():  # looking ahead would wait for a line
-        yield from decode_lines(sys.stdin.buffer, "standard input", replace_bad=True)
-        return
-    with unpacked(_standard_input(), "standard input") as stream:
-        yield from decode_lines(stream, "standard input", replace_bad=True)
 
 
 def _translator(job: TranslateJob) -> "Translator":
@@ -253,33 +231,6 @@ def _chunks(
             advance(len(block))
     if prefixes is not None and next(prefixes, None) is not None:
         raise DataProblem("prefix has more lines than the input", "write one line for each, empty where nothing is wished")
-
-
-def _scan(job: TranslateJob) -> int | None:
-    """How many lines will come, where that can be known without using them up.
-
-    Raises:
-        DataProblem: with strict=true, when some are not UTF-8.
-    """
-    from seq2seq.data.lines import check_encoding, scan, scan_stream
-    from seq2seq.data.packing import is_stream, unpacked
-
-    if job.input and is_stream(Path(job.input)):
-        return None
-    if job.input:
-        found = scan(Path(job.input))
-    elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
-        start = sys.stdin.buffer.tell()
-        with unpacked(_standard_input(), "standard input") as stream:
-            found = scan_stream(stream, "standard input")
-        sys.stdin.buffer.seek(start)
-    else:
-        return None
-    if job.strict:
-        check_encoding(found, job.input or "standard input", "; without strict=true they are taken as U+FFFD")
-    if found.carriage_returns:
-        print(f"{found.carriage_returns:,} lines end in CRLF, which counts as a line end and is written as LF", file=sys.stderr)
-    return found.lines
 
 
 def _check(job: TranslateJob) -> None:
