@@ -91,8 +91,7 @@ class Bundle:
         Raises:
             BundleProblem: something else is there.
         """
-        if not (folder / MANIFEST).is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise BundleProblem(f"{folder} is there, and is no bundle", "choose another folder, or move it away")
+        not_ours = _what_is_not_ours(folder)
         with replacing_folder(folder) as temporary:
             write_tensors(temporary / _WEIGHTS, own_tensors(self.model))
             (temporary / _CONFIG).write_text(json.dumps(plain(self.config), indent=2) + "\n", encoding="utf-8")
@@ -101,7 +100,8 @@ class Bundle:
                 write_tensors(temporary / _SHORTLIST, vars(self.shortlist))
             (temporary / _CARD).write_text(_render_card(self, card or Card()), encoding="utf-8")
             write_manifest(temporary, _KIND, FORMAT_VERSION, f"seq2seq {__version__}")
-            _keep_what_is_not_ours(folder, temporary)
+            for path in not_ours:
+                _copy(path, temporary / path.name)
 
     def toward(self, direction: Direction | None) -> "Bundle":
         """The same model for another of its directions, or for one that it was not trained on between languages that it knows.
@@ -156,20 +156,31 @@ class Bundle:
         return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist).toward(None)
 
 
-def _keep_what_is_not_ours(old: Path, new: Path) -> None:
-    """Somebody may have put something of his own beside the files of the bundle that is about to be replaced."""
+def _what_is_not_ours(folder: Path) -> list[Path]:
+    """What somebody may have put beside the files of the bundle that is about to be replaced.
+
+    Raises:
+        BundleProblem: it is no bundle at all.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return []
     try:
-        files = json.loads((old / MANIFEST).read_text(encoding="utf-8"))["files"]
-        ours = {*(Path(name).parts[0] for name in files), MANIFEST}
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        ours = {*(Path(name).parts[0] for name in manifest["files"]), MANIFEST} if manifest["format"] == _KIND else set()
     except (OSError, ValueError, KeyError, TypeError):
+        ours = set()
+    if not ours:
+        raise BundleProblem(f"{folder} is there, and is no bundle", "choose another folder, or move it away")
+    return [path for path in folder.iterdir() if path.name not in ours]
+
+
+def _copy(path: Path, to: Path) -> None:
+    if to.exists():
         return
-    for path in old.iterdir():
-        if path.name in ours or (new / path.name).exists():
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, new / path.name, symlinks=True)
-        else:
-            shutil.copy2(path, new / path.name, follow_symlinks=False)
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, to, symlinks=True)
+    else:
+        shutil.copy2(path, to, follow_symlinks=False)
 
 
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:

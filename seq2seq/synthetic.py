@@ -81,7 +81,7 @@ class Synthetic:
         weights = [1.0] + [self.weight] * len(made)
         marks = ["", *(f"<{self.mark}>" if backward and self.mark else "" for _, backward in bundles)]
         if not self.keep:
-            real = replace(real, splits=type(real.splits)({name: data for name, data in real.splits.items() if name != "train"}))
+            real = _without_train(real)
         return together([real, *made], (self.source, self.target), weights, marks)
 
     def _made(self, bundle: str, backward: bool, real: Corpus) -> Corpus:
@@ -142,6 +142,12 @@ class Synthetic:
         while block := list(islice(lines, CHUNK)):
             files.append(remembered("synthetic", digest_of(key, len(files)), write) / _LINES)
         return _Made(files, "+".join(manifest[:12] for manifest in manifests))
+
+
+def _without_train(corpus: Corpus) -> Corpus:
+    splits = {name: data for name, data in corpus.splits.items() if name != "train"}
+    dropped = {name: count for name, count in corpus.provenance.dropped.items() if name != "train"}
+    return replace(corpus, splits=type(corpus.splits)(splits), provenance=replace(corpus.provenance, dropped=dropped))
 
 
 def dealt(hands: Sequence[Iterator[str]]) -> Iterator[str]:

@@ -108,14 +108,14 @@ class Translator:
             others: bundles that translate as one with the first.
 
         Raises:
-            ConfigProblem: the wording wants what it bans.
+            ConfigProblem: the wording cannot be followed.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.models = [bundle.model, *(other.model for other in others)]
         self.engine = engine or TorchEngine(self.models, batch_size, batch_tokens)
         self.wording = (wording or Wording()).mapped(self._normalise)
         self.spaces = has_spaces(bundle.config.source), has_spaces(bundle.config.target)
-        _check_wording(self.wording, self.spaces[1])
+        self.wording.check(self.spaces)
         tokenizer, spaced = self.tokenizer, self.spaces[1]
         self._phrase = cache(lambda term: phrase_tokens(tokenizer, term, spaced))  # a term comes in many lines
         self.search = replace(
@@ -286,14 +286,6 @@ class Translator:
         }
         codes = (*before, *(code for code, did in happened.items() if did))
         return Translation(tuple(candidates) or _NOTHING, codes, explanation)
-
-
-def _check_wording(wording: Wording, spaces: bool) -> None:
-    """Raises ConfigProblem if a term of the glossary holds a banned phrase."""
-    for _, term in wording.glossary.terms if wording.glossary else ():
-        for phrase in wording.banned:
-            if phrase.strip() and says(term, " ".join(phrase.split()), spaces):
-                raise ConfigProblem(f"the glossary wants {term!r}, and {phrase!r} is banned", "take out one of them")
 
 
 def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:

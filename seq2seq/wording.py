@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -28,10 +29,9 @@ class Glossary:
         """From lines of two columns, parted by a tab.
 
         Raises:
-            DataProblem: naming the line that is not, or that says otherwise than one before it.
+            DataProblem: naming the line that is not.
         """
-        terms: list[tuple[str, str]] = []
-        known: dict[tuple[str, ...], tuple[int, str]] = {}
+        terms = []
         for number, line in enumerate(lines, start=1):
             columns = [" ".join(column.split()) for column in line.split("\t")]
             if not any(columns):
@@ -39,12 +39,6 @@ class Glossary:
             if len(columns) != 2 or not all(columns):
                 raise DataProblem(
                     f"{name} line {number} is not a pair of terms: {line[:80]!r}", "write SOURCE TERM, a tab, TARGET TERM"
-                )
-            before, said = known.setdefault(_words(columns[0]), (number, columns[1]))
-            if said != columns[1]:
-                raise DataProblem(
-                    f"{name} has two translations of one term, whatever its case: {said!r} in line {before}, {columns[1]!r} in line {number}",
-                    "keep one of them",
                 )
             terms.append((columns[0], columns[1]))
         return cls(tuple(terms))
@@ -102,6 +96,26 @@ class Wording:
         """With every text changed, as to one Unicode normal form."""
         glossary = self.glossary and Glossary(tuple((change(source), change(target)) for source, target in self.glossary.terms))
         return replace(self, glossary=glossary, banned=tuple(map(change, self.banned)))
+
+    def check(self, spaces: tuple[bool, bool]) -> None:
+        """Whether it can be followed.
+
+        Args:
+            spaces: whether source and target language are written with spaces.
+
+        Raises:
+            ConfigProblem: a term has two translations, or one that holds a banned phrase.
+        """
+        known: dict[Any, str] = {}
+        banned = {" ".join(phrase.split()) for phrase in self.banned} - {""}
+        for source, target in self.glossary.terms if self.glossary else ():
+            said = known.setdefault(_words(source) if spaces[0] else source, target)
+            if said != target:
+                raise ConfigProblem(
+                    f"the glossary has two translations of {source!r}: {said!r} and {target!r}", "keep one of them"
+                )
+            if forbidden := next((phrase for phrase in banned if phrase in target and says(target, phrase, spaces[1])), None):
+                raise ConfigProblem(f"the glossary wants {target!r}, and {forbidden!r} is banned", "take out one of them")
 
     @property
     def needs_lexicon(self) -> bool:

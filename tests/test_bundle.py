@@ -154,6 +154,9 @@ def test_saving_takes_nothing_away_that_is_not_ours(
     (thesis / "chapter1.tex").write_text("precious")
     with pytest.raises(BundleProblem, match="is there, and is no bundle"):
         bundle.save(thesis)
+    (thesis / "manifest.json").write_text('{"name": "an app of somebody"}')
+    with pytest.raises(BundleProblem, match="is there, and is no bundle"):
+        bundle.save(thesis)
     (folder / "ct2").mkdir()
     (folder / "ct2" / "model.bin").write_text("exported")
     (folder / "link").symlink_to("nowhere")

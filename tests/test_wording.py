@@ -46,9 +46,11 @@ def test_a_line_that_is_no_pair_is_named(line: str) -> None:
 
 
 def test_two_translations_of_one_term_are_refused() -> None:
-    with pytest.raises(DataProblem, match="'USA' in line 1, 'uns' in line 3"):
-        Glossary.parse(["US\tUSA", "it\tes", "us\tuns"], "terms")
-    assert len(Glossary.parse(["US\tUSA", "us\tUSA"], "terms").terms) == 2
+    two = Wording(Glossary.parse(["US\tUSA", "it\tes", "us\tuns"], "terms"))
+    with pytest.raises(ConfigProblem, match="two translations of 'us': 'USA' and 'uns'"):
+        two.check((True, True))
+    two.check((False, True))  # there case makes a difference
+    Wording(Glossary.parse(["US\tUSA", "us\tUSA"], "terms")).check((True, True))
 
 
 def test_what_is_wanted_may_not_be_banned(bundle: Bundle) -> None:

@@ -60,6 +60,8 @@ class Command:
         from hydra.types import RunMode
         from omegaconf import DictConfig
 
+        from seq2seq.cli.sweep import SweepTable
+
         failed: list[int] = []
 
         @hydra.main(version_base="1.3", config_path="pkg://seq2seq.conf", config_name=self.config_name)
@@ -76,8 +78,8 @@ class Command:
                     return math.nan
 
         run()
-        if failed:
-            sys.exit(max(failed))
+        if failed or SweepTable.failed:
+            sys.exit(max(failed, default=1))  # of jobs that ran in other processes only that is known
 
     def _composed(self, job: type[Job], config: Any) -> tuple[Job, Mapping[str, Any]]:
         """The job that a composed config asks for, and that config as plain data."""

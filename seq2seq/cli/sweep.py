@@ -20,6 +20,9 @@ class SweepTable(Callback):
     """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first; if
     several differ in their seed alone, means over seeds stand in a table before it. A job that failed is in it without a score."""
 
+    failed = 0
+    """Jobs of the last sweep that came to nothing."""
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         for left in Path(config.hydra.sweep.dir).rglob(_ROW):
             left.unlink()
@@ -47,6 +50,7 @@ class SweepTable(Callback):
             text = markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", "bleu")])) + "\n" + text
         (folder / "sweep.md").write_text(text, encoding="utf-8")
         print(f"\n{text}\nwritten to {folder / 'sweep.md'}")
+        SweepTable.failed = sum(math.isnan(row["bleu"]) for row in rows)
 
 
 def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str]) -> list[list[str]]:

@@ -66,7 +66,7 @@ def check_output(output: Path, read: Iterable[str | None], mark: str) -> None:
         with suppress(IsADirectoryError), output.open("rb") as file:
             if mark.encode() in file.read(1000):
                 return
-        raise ConfigProblem(f"{output} is there, and no result of an earlier command", "choose another output")
+        raise ConfigProblem(f"{output} is there, and no result that this release has written", "choose another output")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=output.parent).close()

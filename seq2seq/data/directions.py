@@ -72,7 +72,7 @@ def loaded(of: Any, direction: Direction, splits: Sequence[str]) -> Corpus:
 def weights_in(corpus: Corpus) -> list[float] | None:
     """How often an epoch takes each training pair, if the corpus says so."""
     train = corpus.splits["train"]
-    return list(train["weight"]) if "weight" in train.column_names else None
+    return list(train["weight"][:]) if "weight" in train.column_names else None
 
 
 def inheriting(made: Corpus, real: Corpus) -> Corpus:
@@ -137,7 +137,7 @@ def _with(data: "Dataset", columns: dict[str, Any], key: str) -> "Dataset":
     for name, value in columns.items():
         values = [value] * len(data)
         if name in data.column_names:  # weights
-            values = [value * own for own in data[name]]
+            values = [value * own for own in data[name][:]]
             data = data.remove_columns(name)
         feature = datasets.Value("string" if isinstance(value, str) else "float32")
         # The library would tell the result from others by reading all of it.

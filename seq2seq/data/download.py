@@ -155,17 +155,23 @@ def open_member(archive: Path, suffix: str) -> Iterator[IO[bytes]]:
     again = f"delete it to download it again: rm {archive}"
     if not zipfile.is_zipfile(archive):
         raise DataProblem(f"{archive} is not a whole zip archive", again)
-    packed = zipfile.ZipFile(archive)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            member = _member(packed, archive, suffix, again)
+            with packed.open(member) as stream:
+                yield stream
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.filename:  # no matter of what is in the archive
+            raise
+        raise DataProblem(f"{archive} is damaged ({error})", again) from None
+
+
+def _member(packed: zipfile.ZipFile, archive: Path, suffix: str, again: str) -> zipfile.ZipInfo:
     for member in packed.infolist():
         if member.filename.endswith(suffix) and not member.is_dir():
             if member.file_size > min(MOST_BYTES, MOST_RATIO * max(member.compress_size, 1 << 16)):
                 raise DataProblem(
                     f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes", f"do not trust it; {again}"
                 )
-            try:
-                with packed.open(member) as stream:
-                    yield stream
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise DataProblem(f"{archive}: {member.filename} is damaged ({error})", again) from None
-            return
+            return member
     raise DataProblem(f"{archive} has no member that ends in '{suffix}'", again)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
@@ -157,7 +157,7 @@ class Apart:
             return corpus
         note = f"train: {len(keep) - sum(keep):,} pairs left out: a side is in validation or test"
         provenance = replace(corpus.provenance, notes=(*corpus.provenance.notes, note))
-        rest = train.select(np.flatnonzero(keep), keep_in_memory=True)
+        rest = train.select(np.flatnonzero(keep), keep_in_memory=True).flatten_indices()
         keys = {**corpus.keys, "train": digest_of(_VERSION, corpus.key("train"), "apart", sorted(held_out))}
         return replace(corpus, splits=type(corpus.splits)({**corpus.splits, "train": rest}), provenance=provenance, keys=keys)
 
@@ -168,9 +168,11 @@ def _sides(data: "Dataset") -> tuple[Iterable[str], Iterable[str]]:
 
 def with_base_apart(recipe: Any) -> Any:
     """A recipe that makes more of another one (`of`), which then is `Apart`; any other as it is."""
-    if not hasattr(recipe, "of"):
+    of = getattr(recipe, "of", None)
+    if not is_dataclass(of) or isinstance(of, type):
         return recipe
-    return replace(recipe, of=Apart(recipe.source, recipe.target, recipe.of))
+    apart = with_base_apart(of) if hasattr(of, "of") else Apart(recipe.source, recipe.target, of)
+    return replace(recipe, of=apart)
 
 
 def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -47,7 +47,7 @@ class CTranslate2:
         (bundle,) = bundles
         import ctranslate2  # type: ignore[import-untyped]
 
-        can = ctranslate2.get_supported_compute_types(device.type, device.index or 0)
+        can = {*ctranslate2.get_supported_compute_types(device.type, device.index or 0)} & {*get_args(Quantization)}
         if self.quantization not in can:
             raise ConfigProblem(
                 f"CTranslate2 has no {self.quantization} here, on {device}", f"engine.quantization={'|'.join(sorted(can))}"

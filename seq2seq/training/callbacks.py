@@ -41,11 +41,13 @@ class BestBundle(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         result = pl_module.validation
-        self._since_best += result.step != self._counted  # a mean is validated after the step it was made at
-        self._counted = result.step
-        if self.best is None or result.bleu > self.best[0]:
+        better = self.best is None or result.bleu > self.best[0]
+        if result.step != self._counted:  # else it is a mean, which comes after the last validation and changes no patience
+            self._since_best = 0 if better else self._since_best + 1
+            self._counted = result.step
+        if better:
             self._write(result)
-            self.best, self._since_best = (result.bleu, result.step), 0
+            self.best = (result.bleu, result.step)
         trainer.should_stop = self.exhausted
 
     def state_dict(self) -> dict[str, Any]:

@@ -201,6 +201,11 @@ def joined(devices: int, on_cpu: bool, patience: float, another: Sequence[str], 
         try:
             yield replace(place, training=training)
             dist.destroy_process_group()
+        except BaseException:
+            if on_cpu:  # for the next job of a sweep; NCCL might wait for others, who may be gone
+                with suppress(RuntimeError):
+                    dist.destroy_process_group()
+            raise
         finally:
             torch.set_num_threads(threads)
 

@@ -315,7 +315,6 @@ def test_training_begins_from_a_bundle(trained: Path) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
-@pytest.mark.slow
 def test_what_training_begins_from_is_looked_at_first(trained: Path) -> None:
     """Before the recipe makes its pairs, which may take hours."""
     nowhere = ["recipe=files", "recipe.train=nowhere", "recipe.validation=nowhere", "run_dir=runs/never"]
@@ -324,6 +323,7 @@ def test_what_training_begins_from_is_looked_at_first(trained: Path) -> None:
     assert b"did you mean runs/mine/bundle?" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) -> None:
     """With a vocabulary learned anew of old and new text; what it knew it still knows before a step is made."""
     (trained / "new.en").write_text("eleven twelve thirteen\n" * 30)

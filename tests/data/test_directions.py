@@ -276,7 +276,8 @@ def test_what_is_held_out_is_in_nothing_that_is_made_of_training_pairs(tmp_path:
     files = Files("en", "de", train=str(train), validation=str(held), test=str(test))
     out = {"sentence 03", "sentence 04", "sentence 07", "another source", "Satz 03", "Satz 04", "Satz 07"}
     several = Directions("en", "de", files, ("en-de", "de-en"), copies=1.0)
-    for recipe in (Joined("en", "de", files), Denoising("en", "de", files), several, Folds("en", "de", files)):
+    twice = Folds("en", "de", Joined("en", "de", files))
+    for recipe in (Joined("en", "de", files), Denoising("en", "de", files), several, Folds("en", "de", files), twice):
         corpus = _cleaned(recipe)
         rows = corpus.splits["train"]
         said = [text for column in ("source", "target") for text in rows[column]]

@@ -73,6 +73,7 @@ def test_more_workers_than_the_sentences_are_worth(sources: list[list[int]]) -> 
     assert workers._connections
 
 
+@linux_only
 def test_workers_find_the_same(model: Transformer, sources: list[list[int]]) -> None:
     engine, search = TorchEngine([model], 8), BeamSearch(3, lengths=SHORT)
     workers = Workers(engine, 2)

@@ -192,10 +192,15 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a.en", "".join(f"sentence {i}\n" for i in range(1000)))
     whole = archive.read_bytes()
-    for place in range(40, 1000, 37):  # in the packed text
+    seen = 0
+    for place in range(len(whole)):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        with pytest.raises(DataProblem, match="damaged"), open_member(archive, ".en") as stream:
-            stream.read()
+        try:
+            with open_member(archive, ".en") as stream:
+                stream.read()
+        except DataProblem as problem:
+            seen += "damaged" in problem.message
+    assert seen > 0.8 * len(whole)  # others are not needed to read it, or it is no archive any more
 
 
 def test_archives_unpack_nothing(tmp_path: Path) -> None:
