@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from seq2seq.data.text import base_language, has_spaces
 from seq2seq.errors import ConfigProblem, DataProblem, did_you_mean, missing_extra
 
 Metric = Literal["bleu", "chrf", "chrf++", "ter"]
@@ -33,8 +34,9 @@ class Score:
 
 
 def tokenizer_for(language: str) -> str:
-    """sacreBLEU's tokenizer for BLEU in a language: 13a but where words have no spaces between them."""
-    return _TOKENIZERS.get(language.replace("-", "_").split("_")[0].lower(), "13a")
+    """sacreBLEU's tokenizer for BLEU in a language: 13a but where words have no spaces between them; single characters where they have none
+    and sacreBLEU cannot find the words."""
+    return _TOKENIZERS.get(base_language(language)) or ("13a" if has_spaces(language) else "char")
 
 
 def chosen_tokenizer(asked: str, language: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seq2seq.data.text import SPACE_MARK, beginnings, words_of
+from seq2seq.data.text import beginnings, spelled, words_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.inference.forced import force, mean_attention
 from seq2seq.model.transformer import Transformer
@@ -84,7 +84,7 @@ def explain(
 
 
 def _texts(words: Sequence[Sequence[int]], pieces: Sequence[str]) -> tuple[str, ...]:
-    return tuple("".join(pieces[i].lstrip(SPACE_MARK) for i in word) for word in words)
+    return tuple(spelled(pieces[i] for i in word) for word in words)
 
 
 def _links(

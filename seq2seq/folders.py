@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,17 @@ from seq2seq.atomic import adding_folder
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of our cache: `$SEQ2SEQ_CACHE`, else `~/.cache/seq2seq`."""
-    root = os.environ.get("SEQ2SEQ_CACHE") or Path.home() / ".cache" / "seq2seq"
-    return Path(root) / name
+    """A folder of our cache: `$SEQ2SEQ_CACHE`, else `~/.cache/seq2seq`.
+
+    Raises:
+        OSError: this user has no home.
+    """
+    if root := os.environ.get("SEQ2SEQ_CACHE"):
+        return Path(root) / name
+    try:
+        return Path.home() / ".cache" / "seq2seq" / name
+    except RuntimeError:
+        raise OSError("this user has no home folder to keep things in: set SEQ2SEQ_CACHE=DIR") from None
 
 
 def digest_of(*made_from: Any) -> str:
@@ -28,8 +37,9 @@ def remembered(name: str, key: str, write: Callable[[Path], object]) -> Path:
     folder = cache_folder(name) / key
     if not folder.is_dir():
         for left in folder.parent.glob(".*.tmp-*"):
-            if time.time() - left.stat().st_mtime > _FORGOTTEN:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process has finished it
+                if time.time() - left.stat().st_mtime > _FORGOTTEN:
+                    shutil.rmtree(left, ignore_errors=True)
         with adding_folder(folder) as temporary:
             write(temporary)
     return folder

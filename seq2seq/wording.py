@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from seq2seq.data.text import SPACE_MARK
+from seq2seq.data.text import BYTE_PIECE, SPACE_MARK
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.stepper import Banned, Lexicon
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.symbols import EOS
 
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -161,7 +160,7 @@ def make_lexicon(tokenizer: Tokenizer, spaces: bool, banned: Sequence[str] = ())
 
 def _spelling(piece: str) -> str:
     """What a piece adds to the text. A byte of a longer character is a letter of its own, of private use."""
-    if byte := _BYTE.fullmatch(piece):
+    if byte := BYTE_PIECE.fullmatch(piece):
         return _in_bytes(bytes([int(byte[1], 16)]))
     return "" if piece.startswith("<") and piece.endswith(">") and len(piece) > 2 else piece
 

@@ -30,6 +30,8 @@ def test_bootstrap_intervals_hold_the_score() -> None:
 
 
 def test_tokenizers_go_by_target_language() -> None:
+    unspaced = [tokenizer_for(code) for code in ("th", "lo_LA", "KHM", "my", "cmn_Hans", "yue", "jpn")]
+    assert unspaced == ["char", "char", "char", "char", "zh", "zh", "ja-mecab"]
     assert [tokenizer_for(code) for code in ("de", "zh", "zh_Hant", "ja", "ko-KR")] == ["13a", "zh", "zh", "ja-mecab", "ko-mecab"]
     for code, text in (("zh", "今天天气很好。"), ("ja", "今日は天気がとても良いです。"), ("ko", "오늘 날씨가 아주 좋습니다 .")):
         assert evaluate([text], [text], ["bleu"], tokenizer_for(code))[0].value == pytest.approx(100.0)

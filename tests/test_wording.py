@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.bundle import Bundle, BundleConfig
+from seq2seq.data.text import beginnings, spelled, words_of
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
@@ -282,3 +283,14 @@ def test_coverage_ranks_anew(bundle: Bundle) -> None:
         assert [tuple(h.tokens) for h in after] == best
         assert [h.score for h in after] == pytest.approx([scores[tokens] for tokens in best], abs=1e-4)
     assert ranked_by_coverage([bundle.model], sources, [[], []], 0.4, 1) == [[], []]
+
+
+def test_words_of_an_explanation_are_text() -> None:
+    assert spelled(["\u2581", "<0x5A>", "<0xC3>", "<0xBC>", "rich"]) == "Zürich"
+    assert spelled(["\u2581a", "\ue581", "<0xFF>"]) == "a\u2581\ufffd"
+    pieces = ["<0xE6>", "<0x97>", "<0xA5>", "本", "<0x41>"]
+    assert [spelled(pieces[i] for i in word) for word in words_of(range(5), beginnings(pieces, spaces=False))] == [
+        "日",
+        "本",
+        "A",
+    ]

@@ -171,11 +171,13 @@ class _Chunk:
         """Each pair as often as the whole part of its weight says, and as many more, drawn anew, as the rest of the weights comes to."""
         assert self._weights is not None
         draw = self._draw(epoch, 1)
-        taken = [np.arange(0)]  # there may be no pair that fits
-        for weight in np.unique(self._weights):
-            pairs = draw.permutation(np.flatnonzero(self._weights == weight))
-            taken.append(np.resize(pairs, max(1, round(float(weight) * len(pairs)))))
-        rows = np.concatenate(taken)
+        # Pairs of one weight side by side, in any order; of their rests, end to end, those that a whole number falls into.
+        drawn = draw.permutation(len(self._weights))
+        drawn = drawn[np.argsort(self._weights[drawn], kind="stable")]
+        weights = self._weights[drawn].astype(np.float64)
+        rests = np.floor(np.concatenate(([0.0], np.cumsum(weights % 1))) + draw.random())
+        rows = np.repeat(drawn, np.floor(weights).astype(np.int64) + np.diff(rests).astype(np.int64))
+        rows = rows if len(rows) else drawn[-1:]
         order = rows[np.lexsort((draw.random(len(rows)), self._bucket[rows]))]
         return order, _cut(self._widths[order], self._max_tokens)
 

@@ -1,5 +1,6 @@
 """What can be known of a parallel corpus before a model is trained on it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ import numpy as np
 
 from seq2seq.data.filters import Filters, fits, held_out_sources, key, same_on_both_sides, unbalanced, usual_of
 from seq2seq.data.recipe import Corpus
+from seq2seq.data.text import SPACE_MARK_STAND_IN
 from seq2seq.data.tokenizer import Tokenizer, normalise
 
 if TYPE_CHECKING:
@@ -124,8 +126,9 @@ def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) ->
         if column == "target":
             _count_lost(texts[column], tokenizer.decode_target(rows), tokenizer, lost)
         for text in texts[column]:
-            total += len(text)
-            changed += sum(a != b for a, b in zip(text, normalise(text, tokenizer.config.normalize), strict=False))
+            composed = normalise(text, "nfc")  # which changes how characters are spelled, but none
+            total += len(composed)
+            changed += (Counter(composed) - Counter(normalise(composed, tokenizer.config.normalize))).total()
     count = sum(map(len, texts.values()))
     if too_long:
         findings.append(
@@ -151,5 +154,5 @@ def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) ->
 
 def _count_lost(texts: Sequence[str], decoded: Iterable[str], tokenizer: Tokenizer, lost: dict[str, int]) -> None:
     for text, back in zip(texts, decoded, strict=True):
-        for character in set(normalise(text, tokenizer.config.normalize)) - set(back) - {" "}:
+        for character in set(normalise(text, tokenizer.config.normalize)) - set(back) - {" ", SPACE_MARK_STAND_IN}:
             lost[character] = lost.get(character, 0) + 1

@@ -22,17 +22,49 @@ def without_halves(text: str) -> str:
 
 SPACE_MARK = "\u2581"
 """A space in the pieces of SentencePiece."""
+SPACE_MARK_STAND_IN = "\ue581"
+"""U+2581 in a text must not become a space: it travels as a private-use character."""
+BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+"""A byte of a character that has no piece of its own."""
 _WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my"}
+_OF_THREE_LETTERS = {
+    **dict.fromkeys(("zho", "cmn", "yue", "wuu", "lzh"), "zh"),
+    "jpn": "ja",
+    "kor": "ko",
+    "tha": "th",
+    "lao": "lo",
+    "khm": "km",
+    "mya": "my",
+}
+
+
+def base_language(code: str) -> str:
+    """Of `zh_Hant`, `zh-TW`, `ZH` and `yue` alike `zh`: a code without script and country, in two letters where we look at it."""
+    code = re.split("[_-]", code)[0].lower()
+    return _OF_THREE_LETTERS.get(code, code)
 
 
 def has_spaces(language: str) -> bool:
     """Whether a language is written with spaces between words."""
-    return re.split("[_-]", language)[0] not in _WITHOUT_SPACES
+    return base_language(language) not in _WITHOUT_SPACES
+
+
+_GOES_ON = re.compile("<0x[89AB][0-9A-F]>")
+"""A byte of UTF-8 that no character begins with."""
 
 
 def beginnings(pieces: Iterable[str], spaces: bool) -> list[bool]:
-    """Of each piece whether a word begins with it; in a language without spaces, every one is a word."""
-    return [not spaces or piece.startswith(SPACE_MARK) for piece in pieces]
+    """Of each piece whether a word begins with it; in a language without spaces, every one is a word, but for what goes on with the
+    bytes of a character."""
+    return [piece.startswith(SPACE_MARK) if spaces else not _GOES_ON.fullmatch(piece) for piece in pieces]
+
+
+def spelled(pieces: Iterable[str]) -> str:
+    """What the pieces of a word spell, without the mark of the space before it."""
+    parts = (
+        bytes.fromhex(byte[1]) if (byte := BYTE_PIECE.fullmatch(piece)) else piece.lstrip(SPACE_MARK).encode() for piece in pieces
+    )
+    return b"".join(parts).decode("utf-8", "replace").replace(SPACE_MARK_STAND_IN, SPACE_MARK)
 
 
 def words_of(ids: Sequence[int], begins: Sequence[bool]) -> list[list[int]]:

@@ -16,14 +16,11 @@ import sentencepiece
 
 from seq2seq.data.drawing import SubwordDrawer
 from seq2seq.data.recipe import Corpus
-from seq2seq.data.text import SPACE_MARK
+from seq2seq.data.text import SPACE_MARK, SPACE_MARK_STAND_IN
 from seq2seq.errors import BundleProblem, DataProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import build, plain, require
 from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
-
-_SPACE_MARK_STAND_IN = "\ue581"
-"""U+2581 in a text must not become a space: it travels as a private-use character."""
 
 SETTINGS = "tokenizer.json"
 SAMPLE = 1_000_000
@@ -145,7 +142,7 @@ class Tokenizer:
 
     def decode_target(self, ids: Sequence[Sequence[int]]) -> list[str]:
         decoded: list[str] = self._target.decode([[i for i in row if i not in (PAD, BOS, EOS)] for row in ids])
-        return [text.replace(_SPACE_MARK_STAND_IN, SPACE_MARK) for text in decoded]
+        return [text.replace(SPACE_MARK_STAND_IN, SPACE_MARK) for text in decoded]
 
     def _encode(self, processor: Any, texts: Sequence[str]) -> list[list[int]]:
         encoded: list[list[int]] = processor.encode([normalise(text, self.config.normalize) for text in texts])
@@ -219,7 +216,7 @@ def normalise(text: str, form: str) -> str:
     """The form of a text that the model sees: one Unicode normal form, and every white space or control character a space."""
     if form != "none":
         text = unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
-    text = text.replace(SPACE_MARK, _SPACE_MARK_STAND_IN)
+    text = text.replace(SPACE_MARK, SPACE_MARK_STAND_IN)
     if text.isprintable():
         return text
     return (

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -99,14 +100,16 @@ def training_kernels() -> ctypes.CDLL | None:
 
 
 def _library(source: str, functions: dict[str, list[Any]], threads: str) -> ctypes.CDLL | None:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or os.environ.get("SEQ2SEQ_KERNELS") == "0":
+    program, *arguments = shlex.split(os.environ.get("CC") or "cc")  # it may be `ccache gcc`
+    found = shutil.which(program)
+    if found is None or os.environ.get("SEQ2SEQ_KERNELS") == "0":
         return None
+    compiler = (found, *arguments)
     try:
         library = ctypes.CDLL(str(_compiled(compiler, _FOLDER / source, (*_FLAGS, threads))))
-        for name, arguments in functions.items():
+        for name, types in functions.items():
             function = getattr(library, name)
-            function.argtypes, function.restype = arguments, None
+            function.argtypes, function.restype = types, None
     except (OSError, subprocess.SubprocessError):
         return None
     return library
@@ -126,14 +129,14 @@ def runs_training_kernels(*tensors: Any) -> bool:
     return alike and training_kernels() is not None
 
 
-def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
+def _compiled(compiler: tuple[str, ...], source: Path, flags: tuple[str, ...]) -> Path:
     """The library in the cache, whose name knows the source, the compiler and the processor: a cache may be shared by several."""
     text = source.read_text(encoding="utf-8") + (_FOLDER / "vectors.h").read_text(encoding="utf-8")
-    made_from = (text, compiler, " ".join(flags), processor())
+    made_from = (text, " ".join(compiler), " ".join(flags), processor())
     path = cache_folder("kernels") / f"{hashlib.sha256(chr(0).join(made_from).encode()).hexdigest()[:32]}.so"
     if not path.is_file():
         with replacing_file(path) as temporary:
-            command = [compiler, *flags, str(source), "-o", str(temporary), "-lm"]
+            command = [*compiler, *flags, str(source), "-o", str(temporary), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
     return path
 

@@ -42,15 +42,24 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float, r_drop: float, dtype: torch.dtype
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        r_drop: float,
+        dtype: torch.dtype,
+        gradients: bool,
     ) -> tuple[Tensor, Tensor]:
         """features (P, N, E) of P passes, weight (V, E), targets (N) -> the loss and, without gradient, the plain negative
-        log-likelihood; both in nats, sums over targets and means over passes. Products are made in `dtype`."""
+        log-likelihood; both in nats, sums over targets and means over passes. Products are made in `dtype`. Whether `gradients` are
+        wanted is not to be seen in here, where torch has always turned them off."""
         with torch.autocast(features.device.type, enabled=False):
             loss, nll = features.new_zeros(2, dtype=torch.float32)
             wide, narrow_weight = features.float(), weight.to(dtype)
-            gradients, passes = any(ctx.needs_input_grad[:2]), len(features)
-            by_features, by_weight = torch.empty_like(wide), torch.zeros_like(weight, dtype=torch.float32)
+            passes = len(features)
+            kept = slice(None if gradients else 0)
+            by_features, by_weight = torch.empty_like(wide[kept]), torch.zeros_like(weight[kept], dtype=torch.float32)
             at_a_time = (CHUNK if features.device.type == "cpu" else _GPU_CHUNK) // passes
             for start in range(0, wide.size(1), at_a_time):
                 chunk = slice(start, start + at_a_time)
@@ -97,7 +106,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_features, by_weight = ctx.saved_tensors
         share = gradients[0] / ctx.passes
-        return by_features * share, by_weight * share, None, None, None, None
+        return by_features * share, by_weight * share, None, None, None, None, None
 
 
 def exponentials_of_rows(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,5 +154,5 @@ def projected_cross_entropy(
     `r_drop` / 4 times their `divergence` (half of the paper's sum, so that it is as large as without).
     """
     by_pass = features.view(2 if r_drop else 1, -1, features.size(1))
-    loss, nll = ProjectedCrossEntropy.apply(by_pass, weight, targets, smoothing, r_drop, dtype)  # type: ignore[no-untyped-call]
+    loss, nll = ProjectedCrossEntropy.apply(by_pass, weight, targets, smoothing, r_drop, dtype, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return loss, nll

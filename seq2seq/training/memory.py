@@ -106,9 +106,30 @@ def free_memory(on_cpu: bool = True) -> int:
     with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().split("\n")
         found.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError, StopIteration):
-        group = Path("/sys/fs/cgroup")
-        files = next(line for line in (group / "memory.stat").read_text().split("\n") if line.startswith("inactive_file"))
-        in_use = int((group / "memory.current").read_text()) - int(files.split()[1])  # pages of files go when they must
-        found.append(int((group / "memory.max").read_text()) - in_use)
+    found += left_in_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
     return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def left_in_groups(root: Path, of_process: Path) -> list[int]:
+    """Bytes that each control group of this process, and each group that one is in, may still take; version 1 or 2.
+
+    Args:
+        root: where Linux shows all groups.
+        of_process: the file that says which are those of this process.
+    """
+    found = []
+    with suppress(OSError):
+        for _, kinds, name in (line.split(":", 2) for line in of_process.read_text().splitlines()):
+            if kinds not in ("", "memory"):
+                continue
+            top, names = (
+                (root, ("max", "current", "")) if not kinds else (root / kinds, ("limit_in_bytes", "usage_in_bytes", "total_"))
+            )
+            own = top / name.lstrip("/")
+            for group in (own, *(parent for parent in own.parents if parent.is_relative_to(top))):
+                with suppress(OSError, ValueError, StopIteration):
+                    limit, in_use = (int((group / f"memory.{name}").read_text()) for name in names[:2])
+                    lines = (group / "memory.stat").read_text().split("\n")
+                    files = next(line for line in lines if line.startswith(f"{names[2]}inactive_file"))
+                    found.append(limit - in_use + int(files.split()[1]))  # pages of files go when they must
+    return found

@@ -1,3 +1,5 @@
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import pytest
@@ -106,3 +108,20 @@ def test_the_survey_finds_what_the_tokenizer_loses() -> None:
     assert any("more than 5 tokens" in text for text in said)
     fallback = Tokenizer.train(TokenizerConfig(vocab_size=400), [s for s, _ in rare], [t for _, t in rare])
     assert tokenizer_findings(made, fallback, 100) == []
+
+
+def test_the_doctor_counts_what_a_normal_form_changes_and_misses_no_stand_in() -> None:
+    composed = [(f"für ▁ {i} schöne Häuser", f"Größe {i} ▁") for i in range(60)]
+    apart = [(unicodedata.normalize("NFD", source), unicodedata.normalize("NFD", target)) for source, target in composed]
+    ligatures = [(f"ﬁn ① {source}", target) for source, target in composed]
+    for pairs, form, share in (
+        (apart, "nfc", None),
+        (apart, "nfkc", None),
+        (composed, "nfkc", None),
+        (ligatures, "nfkc", 2 / 37),
+    ):
+        tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=400, normalize=form), *zip(*pairs, strict=True))  # type: ignore[arg-type]
+        said = [finding.said for finding in tokenizer_findings(corpus(pairs), tokenizer, 512)]
+        assert len(said) == (share is not None), said
+        for text in said:
+            assert float(re.search(r"([\d.]+)% of the characters", text)[1]) == pytest.approx(100 * share, abs=0.5)  # type: ignore[index, operator]

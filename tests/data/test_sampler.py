@@ -58,11 +58,21 @@ def test_weights_say_how_often_an_epoch_takes_a_pair(
         for kind in kinds:
             mine = weights == np.float32(kind)
             if mine.any():
-                assert abs(taken[mine].sum() - max(1, kind * mine.sum())) <= 0.5 + 1e-3 * mine.sum()
+                assert abs(taken[mine].sum() - kind * mine.sum()) <= 1 + 1e-3 * mine.sum()
                 assert set(taken[mine].tolist()) <= {int(kind), int(kind) + 1, 1}
         for n in range(epoch * batches.batches_per_epoch, (epoch + 1) * batches.batches_per_epoch):
             longest = max(max(lengths[row]) for row in batches[n])
             assert len(batches[n]) * longest <= max_tokens or len(batches[n]) == 1
+
+
+@given(st.lists(st.floats(2**-10, 3, width=32), min_size=1, max_size=200), st.integers(0, 5))
+def test_every_pair_may_have_a_weight_of_its_own(weights: list[float], epoch: int) -> None:
+    """As one that tells how good it is."""
+    lengths = np.full(len(weights), 5, dtype=np.int32)
+    plan = BatchPlan(lengths, lengths, BatchConfig(50), 1, np.array(weights, dtype=np.float32))
+    taken = np.bincount(plan._epoch(0, epoch)[0], minlength=len(weights))
+    assert abs(taken.sum() - max(1, sum(weights))) <= 1
+    assert (np.abs(taken - weights) < 1).all() or taken.sum() == 1
 
 
 def test_over_epochs_every_pair_gets_its_weight() -> None:

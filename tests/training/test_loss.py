@@ -91,3 +91,16 @@ def test_agreement_in_c_is_that_of_torch(dtype: torch.dtype, vocabulary: int, mo
     expected = agreement_of_rows(logits.clone(), 2.5)
     for ours, theirs, tolerance in zip(found, expected, (2e-5 if dtype == torch.float32 else 8e-3, 1e-5, 1e-4), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance / 10)
+
+
+def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In validation they would be half of the work."""
+    made = []
+    monkeypatch.setattr(torch, "zeros_like", lambda like, **_: made.append(like.shape) or torch.zeros(like.shape))
+    features, weight, targets = torch.randn(9, 12), torch.randn(50, 12, requires_grad=True), torch.arange(9)
+    with_gradients = projected_cross_entropy(features, weight, targets, 0.1)
+    with torch.no_grad():
+        without = projected_cross_entropy(features, weight, targets, 0.1)
+    assert made == [(50, 12), (0, 12)]
+    for ours, theirs in zip(without, with_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)

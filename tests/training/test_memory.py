@@ -1,5 +1,7 @@
 """batch.max_tokens=auto: what fits."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from seq2seq.data.tokens import TokenPairs, TokenRows
 from seq2seq.errors import MachineProblem
 from seq2seq.model.transformer import Transformer
 from seq2seq.training import memory
-from seq2seq.training.memory import fitted, free_memory, measured
+from seq2seq.training.memory import fitted, free_memory, left_in_groups, measured
 from tests.conftest import small_config
 
 
@@ -50,3 +52,20 @@ def test_a_wider_model_keeps_more_of_a_token(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_there_is_memory_here() -> None:
     assert 1 << 20 < free_memory() < 1 << 50
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limits_of_all_groups_around_this_process_count(tmp_path: Path, version: int) -> None:
+    """As SLURM, systemd and containers nest them."""
+    top = tmp_path / "memory" if version == 1 else tmp_path
+    names = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file") if version == 1 else ("max", "current", "inactive_file")
+    for group, limit, used, files in (("job", 1000, 500, 100), ("job/step", 900, 700, 50), ("job/step/task", None, 10, 0)):
+        folder = top / group
+        folder.mkdir(parents=True)
+        (folder / f"memory.{names[0]}").write_text("max\n" if limit is None else f"{limit}\n")
+        (folder / f"memory.{names[1]}").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"cache 1\n{names[2]} {files}\n")
+    of_process = tmp_path / "cgroup"
+    of_process.write_text("3:cpu:/other\n4:memory:/job/step/task\n" if version == 1 else "0::/job/step/task\n")
+    assert sorted(left_in_groups(tmp_path, of_process)) == [250, 600]
+    assert left_in_groups(tmp_path, tmp_path / "none") == []
