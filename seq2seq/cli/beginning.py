@@ -41,10 +41,16 @@ class Beginning:
             *(f"{split}: {count:,} pairs longer than {max_length} tokens left out" for split, count in left_out),
         )
 
-    def model(self, model: "Transformer", precision: str, alone: bool) -> None:
+    def model(self, model: "Transformer", precision: str, alone: bool, plain: bool) -> None:
+        """
+        Args:
+            alone: it was to be in pieces, and nobody is there to share it with.
+            plain: torch does on a CPU what kernels in C would do faster.
+        """
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.line(
             "model",
-            f"{model.config.layers}+{model.config.decoder.layers} layers, {parameters:,} parameters, products in {precision}",
+            f"{model.config.layers}+{model.config.decoder.layers} layers, {parameters:,} parameters, products in {precision}"
+            + (", without kernels in C: there is no compiler that makes them" if plain else ""),
             *(["trainer.sharded=true, but one process has no one to share with"] if alone else ()),
         )

@@ -179,6 +179,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
     # What is imported here takes seconds; most that could be refused before has been.
     from seq2seq.bundle import Card
+    from seq2seq.kernels import training_kernels
     from seq2seq.training.data import TranslationData, weights_of
     from seq2seq.training.module import TranslationModule
     from seq2seq.training.run import check_disk, disk_forecast, fit
@@ -197,7 +198,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     del train  # its text, which may be long, leaves memory where nothing is drawn from it
     data = TranslationData(*both, settled.batch, job.seed, steps, max_length, weights, drawn, processes, options.sharded)
     say.batches(data, settled.batch, max_length)
-    say.model(model, settled.precision, alone=job.trainer.sharded and not options.sharded)
+    plain = options.on_cpu and training_kernels() is None
+    say.model(model, settled.precision, alone=job.trainer.sharded and not options.sharded, plain=plain)
     needed = disk_forecast(model.config, job.averaging)
     processes.agreed(lambda: check_disk(folder.path, needed))
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
