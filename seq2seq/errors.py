@@ -141,9 +141,11 @@ def problem_of(error: Exception) -> Problem | None:
     """What the user can mend of an error; None if it is a bug of ours, or if SEQ2SEQ_TRACEBACK=1 asks where it was raised."""
     if os.environ.get("SEQ2SEQ_TRACEBACK") or isinstance(error, BrokenPipeError):
         return None
+    if isinstance(error, Problem):
+        return error
     if isinstance(error, OSError) or is_out_of_memory(error):
         return machine_problem(error)  # type: ignore[arg-type]
-    return error if isinstance(error, Problem) else None
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,6 +18,12 @@ def test_a_problem_is_two_lines_and_an_exit_code(problem: type[Problem], code: i
     assert capsys.readouterr().err == "error: the \\x1b[31mfile is odd\nfix: mend it\n"
 
 
+def test_a_problem_of_memory_keeps_its_fix(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), guard():
+        raise MachineProblem("out of memory at step 7", "a smaller model")
+    assert capsys.readouterr().err == "error: out of memory at step 7\nfix: a smaller model\n"
+
+
 def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, guard():
         raise KeyboardInterrupt
