@@ -512,7 +512,7 @@ def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:
             "there is no file nowhere/train.en",
         ),
         ("train", ["tokenizer.joint=false"], 2, "joint vocabulary"),
-        ("train", ["seed=-1"], 2, "must not be negative"),
+        ("train", ["seed=-1"], 2, "must be from 0 to"),
         ("train", ["tokenize=inlt"], 2, "did you mean 'intl'"),
         ("train", ["trainer.accelerator=gpu"], 5, "there is none"),
         ("train", ["run_dir=runs/a=b"], 2, "cannot be read"),
