@@ -100,7 +100,9 @@ def test_the_best_are_those_of_sorting(find, seed: int, sentences: int, slots: i
         assert len(set(places)) == len(places)
 
 
-@pytest.mark.parametrize("without", [{"SEQ2SEQ_KERNELS": "0"}, {"CC": "no-such-compiler"}, {"CC": "false"}])
+@pytest.mark.parametrize(
+    "without", [{"SEQ2SEQ_KERNELS": "0"}, {"CC": "no-such-compiler"}, {"CC": "false"}, {"CC": " "}, {"CC": "'"}]
+)
 def test_without_kernels_torch_does_it(without: dict[str, str], tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
     for name, value in without.items():

@@ -51,6 +51,6 @@ class Beginning:
         self.line(
             "model",
             f"{model.config.layers}+{model.config.decoder.layers} layers, {parameters:,} parameters, products in {precision}"
-            + (", without kernels in C: there is no compiler that makes them" if plain else ""),
+            + (", without kernels in C" if plain else ""),
             *(["trainer.sharded=true, but one process has no one to share with"] if alone else ()),
         )

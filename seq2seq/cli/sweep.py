@@ -24,6 +24,7 @@ class SweepTable(Callback):
     """Jobs of the last sweep that came to nothing."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        SweepTable.failed = 0
         for left in Path(config.hydra.sweep.dir).rglob(_ROW):
             left.unlink()
 

@@ -1,5 +1,6 @@
 """Files from the network: fetched once, checked by size and SHA-256, kept in a cache."""
 
+import errno
 import http.client
 import os
 import shutil
@@ -161,7 +162,7 @@ def open_member(archive: Path, suffix: str) -> Iterator[IO[bytes]]:
             with packed.open(member) as stream:
                 yield stream
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.filename:  # no matter of what is in the archive
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # the disk says so; an impossible place in a file is damage
             raise
         raise DataProblem(f"{archive} is damaged ({error})", again) from None
 

@@ -145,6 +145,8 @@ class Apart:
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         """As the recipe, which is asked for all it holds out."""
+        import datasets
+
         corpus = loaded(self.of, (self.source, self.target), splits)
         if "train" not in corpus.splits:
             return corpus
@@ -157,7 +159,9 @@ class Apart:
             return corpus
         note = f"train: {len(keep) - sum(keep):,} pairs left out: a side is in validation or test"
         provenance = replace(corpus.provenance, notes=(*corpus.provenance.notes, note))
-        rest = train.select(np.flatnonzero(keep), keep_in_memory=True).flatten_indices()
+        datasets.disable_progress_bars()
+        # Made whole here: who adds a column would do it on the disk, beside what is kept there for others.
+        rest = train.select(np.flatnonzero(keep), keep_in_memory=True).flatten_indices(keep_in_memory=True)
         keys = {**corpus.keys, "train": digest_of(_VERSION, corpus.key("train"), "apart", sorted(held_out))}
         return replace(corpus, splits=type(corpus.splits)({**corpus.splits, "train": rest}), provenance=provenance, keys=keys)
 
@@ -171,8 +175,7 @@ def with_base_apart(recipe: Any) -> Any:
     of = getattr(recipe, "of", None)
     if not is_dataclass(of) or isinstance(of, type):
         return recipe
-    apart = with_base_apart(of) if hasattr(of, "of") else Apart(recipe.source, recipe.target, of)
-    return replace(recipe, of=apart)
+    return replace(recipe, of=Apart(recipe.source, recipe.target, with_base_apart(of)))
 
 
 def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:

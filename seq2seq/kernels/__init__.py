@@ -100,17 +100,18 @@ def training_kernels() -> ctypes.CDLL | None:
 
 
 def _library(source: str, functions: dict[str, list[Any]], threads: str) -> ctypes.CDLL | None:
-    program, *arguments = shlex.split(os.environ.get("CC") or "cc")  # it may be `ccache gcc`
-    found = shutil.which(program)
-    if found is None or os.environ.get("SEQ2SEQ_KERNELS") == "0":
+    if os.environ.get("SEQ2SEQ_KERNELS") == "0":
         return None
-    compiler = (found, *arguments)
     try:
-        library = ctypes.CDLL(str(_compiled(compiler, _FOLDER / source, (*_FLAGS, threads))))
+        program, *arguments = shlex.split(os.environ.get("CC", "cc"))  # it may be `ccache gcc`
+        found = shutil.which(program)
+        if found is None:
+            return None
+        library = ctypes.CDLL(str(_compiled((found, *arguments), _FOLDER / source, (*_FLAGS, threads))))
         for name, types in functions.items():
             function = getattr(library, name)
             function.argtypes, function.restype = types, None
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return library
 

@@ -1,5 +1,6 @@
 """Bundles that are damaged or made to do harm: none is taken as good, and none runs anything."""
 
+import errno
 import io
 import json
 import os
@@ -192,6 +193,8 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a.en", "".join(f"sentence {i}\n" for i in range(1000)))
     whole = archive.read_bytes()
+    with pytest.raises(OSError, match="No space left"), open_member(archive, ".en"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # no fault of the archive
     seen = 0
     for place in range(len(whole)):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
