@@ -70,12 +70,15 @@ def judged(
     verdicts, leasts = [], [_least_p(systems[0], system, lowercase) for system in systems]
     for name, theirs in zip(metrics, (name for name in scores if name != "System"), strict=True):
         # Where there is no difference at all sacreBLEU counts no resample as larger, and calls that significant.
-        least = [
-            1.0 if r.score == scores[theirs][0].score else of_texts for r, of_texts in zip(scores[theirs], leasts, strict=True)
-        ]
+        first = scores[theirs][0].score
         results = [
-            Judged(float(r.score), float(r.mean - r.ci), float(r.mean + r.ci), r.p_value and max(r.p_value, of_one))
-            for r, of_one in zip(scores[theirs], least, strict=True)
+            Judged(
+                float(r.score),
+                float(r.mean - r.ci),
+                float(r.mean + r.ci),
+                r.p_value and max(r.p_value, 1.0 if r.score == first else least),
+            )
+            for r, least in zip(scores[theirs], leasts, strict=True)
         ]
         verdicts.append(Verdict(NAMES[name], str(signatures[theirs]), tuple(results)))
     return verdicts

@@ -188,6 +188,7 @@ def _locked(path: Path, final: Path) -> IO[bytes]:
                     raise MachineProblem(f"another command is writing {final}", "wait for it, or choose another output") from None
                 time.sleep(_PATIENCE / 10)
                 continue
+            # A file system without locks: two commands are not kept apart there.
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(journal.fileno()).st_ino:
                 return journal

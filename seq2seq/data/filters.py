@@ -150,7 +150,9 @@ class Apart:
         corpus = loaded(self.of, (self.source, self.target), splits)
         if "train" not in corpus.splits:
             return corpus
-        held_out = {key(text) for name, data in corpus.splits.items() if name != "train" for text in chain(*_sides(data))}
+        held_out = {
+            key(text) for name, data in corpus.splits.items() if name != "train" for text in chain(data["source"], data["target"])
+        }
         train = corpus.splits["train"]
         keep = [not held_out & {key(source), key(target)} for source, target in pairs_of(train)]
         if not any(keep):
@@ -164,10 +166,6 @@ class Apart:
         rest = train.select(np.flatnonzero(keep), keep_in_memory=True).flatten_indices(keep_in_memory=True)
         keys = {**corpus.keys, "train": digest_of(_VERSION, corpus.key("train"), "apart", sorted(held_out))}
         return replace(corpus, splits=type(corpus.splits)({**corpus.splits, "train": rest}), provenance=provenance, keys=keys)
-
-
-def _sides(data: "Dataset") -> tuple[Iterable[str], Iterable[str]]:
-    return data["source"], data["target"]
 
 
 def with_base_apart(recipe: Any) -> Any:
