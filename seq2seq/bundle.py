@@ -137,13 +137,7 @@ class Bundle:
             BundleProblem: there is none, it is damaged, from a newer release, or its parts do not fit together.
         """
         folder = Path(folder)
-        check_bundle(folder)
-        try:
-            config = build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
-        except (ConfigProblem, ValueError) as problem:
-            raise BundleProblem(
-                f"{folder / _CONFIG}: {getattr(problem, 'message', problem)}", "make the bundle again with this release"
-            ) from None
+        config = config_of(folder)
         tokenizer = Tokenizer.load(folder / _TOKENIZER)
         sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
         wanted = (config.model.source_vocab_size, config.model.target_vocab_size)
@@ -154,6 +148,21 @@ class Bundle:
             )
         shortlist = _read_shortlist(folder / _SHORTLIST, sizes) if (folder / _SHORTLIST).exists() else None
         return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist).toward(None)
+
+
+def config_of(folder: Path) -> BundleConfig:
+    """The settings of a bundle.
+
+    Raises:
+        BundleProblem: there is none, it is damaged or from a newer release.
+    """
+    check_bundle(folder)
+    try:
+        return build(BundleConfig, json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
+    except (ConfigProblem, ValueError) as problem:
+        raise BundleProblem(
+            f"{folder / _CONFIG}: {getattr(problem, 'message', problem)}", "make the bundle again with this release"
+        ) from None
 
 
 def _what_is_not_ours(folder: Path) -> list[Path]:

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.data.directions import Direction, inheriting, loaded, together, weights_in
+from seq2seq.data.directions import Direction, inheriting, loaded, together, weights_in, written
 from seq2seq.data.lines import read_lines, writing_lines
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
@@ -37,11 +37,15 @@ class Synthetic:
     Of `A|B|C` each translates every third line, A the first: what each has not learned from, if they were trained on the recipe `folds` of the same `of`."""
     backward: tuple[str, ...] = ()
     """Bundles that translate target text: pairs of a translation and its original (back-translation; Sennrich et al., 2016)."""
+    pivot: tuple[str, ...] = ()
+    """Bundles from a third language to source or target, and `of` has its pairs with the other of the two: what one makes of the third language takes
+    its place there. So pairs can be made of two corpora that share a language with neither pairs nor sentences in common (Park et al., 2017),
+    and where three languages say the same, what is said in the third comes in, too."""
     monolingual: str | None = None
     """A file of target text for `backward`, a sentence a line; unset: the training targets."""
     nearest: bool = False
     """Of the `decoding.n_best` translations of a sentence take not the best but the one most like its real one, by chrF (sequence-level
-    interpolation; Kim and Rush, section 3.3)."""
+    interpolation; Kim and Rush, section 3.3). What is made of a third language has none."""
     keep: bool = True
     """Whether the real pairs stay."""
     weight: float = 1.0
@@ -71,51 +75,90 @@ class Synthetic:
         )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
-        real = loaded(self.of, (self.source, self.target), splits)
+        of_train = self.keep or self.forward or (self.backward and not self.monolingual)
+        real = loaded(self.of, (self.source, self.target), [split for split in splits if split != "train" or of_train])
         if "train" not in splits:
             return real
-        bundles = [(bundle, False) for bundle in self.forward] + [(bundle, True) for bundle in self.backward]
-        if not bundles:
-            raise ConfigProblem("no bundle makes pairs", "recipe.forward=[BUNDLE] or recipe.backward=[BUNDLE]")
-        made = [self._made(bundle, backward, real) for bundle, backward in bundles]
+        tasks = list(self._tasks(real))
+        if not tasks:
+            raise ConfigProblem(
+                "no bundle makes pairs", "recipe.forward=[BUNDLE], recipe.backward=[BUNDLE] or recipe.pivot=[BUNDLE]"
+            )
+        made = [self._made(task) for task in tasks]
         weights = [1.0] + [self.weight] * len(made)
-        marks = ["", *(f"<{self.mark}>" if backward and self.mark else "" for _, backward in bundles)]
+        marks = ["", *(f"<{self.mark}>" if self.mark and self._makes_sources(task) else "" for task in tasks)]
         if not self.keep:
             real = _without_train(real)
         return together([real, *made], (self.source, self.target), weights, marks)
 
-    def _made(self, bundle: str, backward: bool, real: Corpus) -> Corpus:
+    def _tasks(self, real: Corpus) -> Iterator["_Task"]:
+        forth, back = (self.source, self.target), (self.target, self.source)
+        sources, targets = _sides(real)
+        for bundle in self.forward:
+            yield _Task(bundle, forth, sources, sources, real.key("train"), real, targets)
+        for bundle in self.backward:
+            if self.monolingual:
+                file = Path(self.monolingual)
+                lines = partial(read_lines, file)
+                yield _Task(bundle, back, lines, lines, record_file(file).sha256)
+            else:
+                yield _Task(bundle, back, targets, targets, real.key("train"), real, sources)
+        for bundle in self.pivot:
+            for third, language in self._pivots(bundle):
+                other = self.target if language == self.source else self.source
+                corpus = loaded(self.of, (third, other), ("train",))
+                text, kept = _sides(corpus)
+                yield _Task(bundle, (third, language), text, kept, corpus.key("train"), corpus)
+
+    def _pivots(self, bundle: str) -> list[Direction]:
+        """The directions of a bundle from another language to one of ours."""
+        from seq2seq.bundle import config_of
+
+        ours = (self.source, self.target)
+        trained = config_of(Path(bundle.split("|")[0].split("+")[0])).trained
+        pivots = [(third, language) for third, language in trained if third not in ours and language in ours]
+        if not pivots:
+            raise ConfigProblem(
+                f"{bundle} translates {', '.join(map(written, trained))}: no third language to {' or '.join(ours)}",
+                "recipe.pivot takes bundles from a third language to source or target; those between the two go into recipe.forward and "
+                "recipe.backward",
+            )
+        return pivots
+
+    def _makes_sources(self, task: "_Task") -> bool:
+        return task.direction[1] == self.source
+
+    def _made(self, task: "_Task") -> Corpus:
         """The pairs that a bundle makes."""
-        text, other_side = self._text(backward, real), self._text(not backward, real)
-        key = record_file(Path(self.monolingual)).sha256 if backward and self.monolingual else real.key("train")
-        direction = (self.target, self.source) if backward else (self.source, self.target)
-        folds = bundle.split("|")
+        folds = task.bundle.split("|")
+        wanted = task.wanted if self.nearest else None
 
         def made_by(fold: int) -> _Made:
-            lines = zip(text(), other_side() if self.nearest else repeat(""), strict=False)
-            of_fold = f"{key}, fold {fold} of {len(folds)}" if len(folds) > 1 else key
-            return self._translated(folds[fold], direction, islice(lines, fold, None, len(folds)), of_fold)
+            lines = zip(task.text(), wanted() if wanted else repeat(""), strict=False)
+            of_fold = f"{task.key}, fold {fold} of {len(folds)}" if len(folds) > 1 else task.key
+            return self._translated(folds[fold], task.direction, islice(lines, fold, None, len(folds)), of_fold, bool(wanted))
 
         made = [made_by(fold) for fold in range(len(folds))]
         translations = dealt([chain.from_iterable(map(read_lines, each.files)) for each in made])
-        pairs = zip(translations, text(), strict=True) if backward else zip(text(), translations, strict=True)
+        pairs = (
+            zip(translations, task.kept(), strict=True)
+            if self._makes_sources(task)
+            else zip(task.kept(), translations, strict=True)
+        )
         records = [record_file(file) for each in made for file in each.files]
-        origin = f"translations from {direction[0]} to {direction[1]} by the bundle {'|'.join(each.bundle for each in made)}"
-        languages, settings = (self.source, self.target), {"train": f"{origin}, {key}"}
-        of_real = not (backward and self.monolingual)
-        weights = weights_in(real) if of_real else None
+        origin = (
+            f"translations from {task.direction[0]} to {task.direction[1]} by the bundle {'|'.join(each.bundle for each in made)}"
+        )
+        languages, settings = (self.source, self.target), {"train": f"{origin}, {task.key}"}
+        weights = weights_in(task.of) if task.of else None
         corpus = make_corpus(
             languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, weights, settings=settings
         )
-        return inheriting(corpus, real) if of_real else corpus
+        return inheriting(corpus, task.of) if task.of else corpus
 
-    def _text(self, backward: bool, real: Corpus) -> Callable[[], Iterator[str]]:
-        """What is translated, from its beginning each time."""
-        if backward and self.monolingual:
-            return lambda: read_lines(Path(str(self.monolingual)))
-        return lambda: (pair[backward] for pair in pairs_of(real.splits["train"]))
-
-    def _translated(self, bundle: str, direction: Direction, lines: Iterable[tuple[str, str]], key: str) -> "_Made":
+    def _translated(
+        self, bundle: str, direction: Direction, lines: Iterable[tuple[str, str]], key: str, likened: bool
+    ) -> "_Made":
         """A translation of each line, in files, each of which is kept as soon as it is done. With each line comes what its translation is to
         be like, or nothing."""
         from seq2seq.bundle import manifest_of
@@ -126,7 +169,7 @@ class Synthetic:
         chosen = [(type(settings).__name__, plain(settings)) for settings in (self.decoding, self.engine)]
         for name in ("workers", "threads"):  # they change no translation
             chosen[1][1].pop(name, None)
-        key = digest_of(_VERSION, key, direction, manifests, chosen, *["nearest"] * self.nearest)
+        key = digest_of(_VERSION, key, direction, manifests, chosen, *["nearest"] * likened)
         translator = cache(lambda: Translator.load(folders, self.decoding, engine=self.engine, direction=direction))
 
         def write(folder: Path) -> None:
@@ -142,6 +185,32 @@ class Synthetic:
         while block := list(islice(lines, CHUNK)):
             files.append(remembered("synthetic", digest_of(key, len(files)), write) / _LINES)
         return _Made(files, "+".join(manifest[:12] for manifest in manifests))
+
+
+class _Task(NamedTuple):
+    """What a bundle is to translate, and what its translations are paired with."""
+
+    bundle: str
+    direction: Direction
+    text: Callable[[], Iterator[str]]
+    """What it translates, from its beginning each time."""
+    kept: Callable[[], Iterator[str]]
+    """The other side of the pairs that are made."""
+    key: str
+    """Tells the text from others."""
+    of: Corpus | None = None
+    """Whose training pairs it is a side of."""
+    wanted: Callable[[], Iterator[str]] | None = None
+    """What the translations may be compared with."""
+
+
+def _sides(corpus: Corpus) -> tuple[Callable[[], Iterator[str]], Callable[[], Iterator[str]]]:
+    """Sources and targets of the training pairs, if there are any."""
+
+    def side(which: int) -> Iterator[str]:
+        return (pair[which] for pair in pairs_of(corpus.splits["train"]))
+
+    return partial(side, 0), partial(side, 1)
 
 
 def _without_train(corpus: Corpus) -> Corpus:

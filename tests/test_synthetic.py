@@ -1,5 +1,7 @@
 """Pairs that bundles make."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,15 @@ from hypothesis import strategies as st
 from seq2seq.recipes.files import Files
 
 from seq2seq.bundle import Bundle, BundleConfig
+from seq2seq.data.recipe import Corpus, pairs_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.errors import ConfigProblem
 from seq2seq.inference.native import Native
 from seq2seq.model.transformer import Transformer
 from seq2seq.synthetic import Synthetic, dealt, nearest
+from seq2seq.translator import Translator
 from tests.conftest import counting_pairs, write_corpus
 
 
@@ -49,6 +54,59 @@ def test_each_of_several_bundles_translates_its_fold(tmp_path: Path, bundles: li
     assert sum(one != other for one, other in zip(a, b, strict=True)) > 5
     assert made("|".join(bundles)) == [(a, b)[i % 2][i] for i in range(11)]
     assert made("|".join([*bundles, bundles[0]])) == [(a, b, a)[i % 3][i] for i in range(11)]
+
+
+def test_what_is_made_of_a_third_language_takes_its_place(
+    tmp_path: Path, random_model: Transformer, tokenizer: Tokenizer
+) -> None:
+    """With English to German as what is wanted, French with German becomes English with German, and English with French English with German,
+    though no English sentence has a German translation."""
+    spoken = [source for source, _ in counting_pairs(22)]
+    sides = {"validation": ("en", "de", spoken[:2]), "german": ("fr", "de", spoken[2:12]), "english": ("fr", "en", spoken[12:])}
+    for name, (one, other, lines) in sides.items():
+        for language in (one, other):
+            (tmp_path / f"{name}.{language}").write_text("".join(f"{line} {language}\n" for line in lines))
+    for target in ("en", "de"):
+        model = Transformer(random_model.config).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        Bundle(BundleConfig("fr", target, model.config), model, tokenizer).save(tmp_path / f"fr-{target}")
+
+    @dataclass(frozen=True)
+    class Islands:
+        """Files of which each pair of languages has its own, and English and German none to train on."""
+
+        source: str
+        target: str
+
+        def load(self, splits: Sequence[str]) -> Corpus:
+            train = {("fr", "de"): "german", ("en", "fr"): "english", ("fr", "en"): "english"}.get(
+                (self.source, self.target), "none"
+            )
+            return Files(self.source, self.target, str(tmp_path / train), str(tmp_path / "validation")).load(splits)
+
+    search, engine = BeamSearch(2, lengths=LengthLimits(1, 3)), Native("float32", workers=1)
+
+    def translated(target: str, lines: list[str]) -> list[str]:
+        return Translator.load(tmp_path / f"fr-{target}", search, engine=engine).translate([f"{line} fr" for line in lines])
+
+    bundles = (str(tmp_path / "fr-en"), str(tmp_path / "fr-de"))
+    recipe = Synthetic("en", "de", Islands("en", "de"), search, engine, pivot=bundles, keep=False, mark="bt")
+    corpus = recipe.load()
+    german = list(zip(translated("en", spoken[2:12]), [f"{line} de" for line in spoken[2:12]], strict=True))
+    english = list(zip([f"{line} en" for line in spoken[12:]], translated("de", spoken[12:]), strict=True))
+    made = [pair for pair in german + english if all(side.strip() for side in pair)]  # a model may say nothing
+    assert list(pairs_of(corpus.splits["train"])) == made
+    assert len(made) > 5
+    assert list(corpus.splits["train"]["tags"]) == ["<bt>" if pair in german else "" for pair in made]
+    assert len(corpus.splits["validation"]) == 2
+
+
+def test_a_bundle_between_source_and_target_is_no_pivot(tmp_path: Path, bundles: list[str]) -> None:
+    train = write_corpus(tmp_path, "train", counting_pairs(3))
+    files = Files("en", "de", train=str(train), validation=str(train))
+    with pytest.raises(ConfigProblem, match="translates en-de: no third language to en or de"):
+        Synthetic("en", "de", files, BeamSearch(1), Native(), pivot=(bundles[0],)).load()
 
 
 @given(st.lists(st.text()), st.integers(1, 9))
