@@ -28,7 +28,7 @@ from seq2seq import __version__
 from seq2seq.atomic import MANIFEST, check_manifest, replacing_folder, write_manifest
 from seq2seq.data.directions import Direction, tag, written
 from seq2seq.data.tokenizer import SETTINGS, Tokenizer
-from seq2seq.errors import BundleProblem, ConfigProblem
+from seq2seq.errors import BundleProblem, ConfigProblem, MissingProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build, plain, require
@@ -209,13 +209,10 @@ def manifest_of(folder: Path) -> Path:
         BundleProblem: there is no bundle.
     """
     if not (folder / MANIFEST).is_file():
-        inner = folder / "bundle"
-        fix = (
-            f"did you mean {inner}?"
-            if (inner / MANIFEST).is_file()
-            else "train a model first: seq2seq-train, then bundle=RUN/bundle"
-        )
-        raise BundleProblem(f"{folder} is not a bundle: there is no {MANIFEST} in it", fix)
+        what, inner = f"{folder} is not a bundle: there is no {MANIFEST} in it", folder / "bundle"
+        if (inner / MANIFEST).is_file():
+            raise BundleProblem(what, f"did you mean {inner}?")
+        raise MissingProblem(what, "train a model first: seq2seq-train, then bundle=RUN/bundle")
     return folder / MANIFEST
 
 

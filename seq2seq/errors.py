@@ -47,6 +47,10 @@ class BundleProblem(Problem, ValueError):
     exit_code = 4
 
 
+class MissingProblem(BundleProblem):
+    """There is no trained model where one is named."""
+
+
 class NewerProblem(BundleProblem):
     """What a newer release has written."""
 

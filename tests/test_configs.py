@@ -53,6 +53,25 @@ def test_every_command_has_its_yaml() -> None:
         composed(name)
 
 
+@pytest.mark.parametrize("name", [path.stem for path in (CONF / "experiment").glob("*.yaml") if "/bundle" in path.read_text()])
+def test_an_experiment_names_the_commands_that_train_what_it_needs(name: str) -> None:
+    job = composed("train", f"experiment={name}", "recipe.of.form=tok", "tokenize=none", "seed=7")
+    bundles = [*job.recipe.forward, *job.recipe.backward, *job.recipe.pivot, job.begin_from or ""]
+    needed = {folder for bundle in bundles for folder in bundle.split("+") if folder}
+    trained = {}
+    for command in job.before.values():
+        script, *words = (word for word in shlex.split(command) if word != "-m")
+        assert script == "seq2seq-train"
+        settings = dict(word.split("=", 1) for word in words)
+        for seed in settings["seed"].split(","):
+            one = composed("train", *(f"{key}={value}" for key, value in settings.items() if key not in ("seed", "run_dir")))
+            assert one.tokenize == "none"
+            assert getattr(one.recipe, "of", one.recipe).form == "tok"
+            trained[settings["run_dir"].replace("${seed}", seed) + "/bundle"] = f"-{one.recipe.source}-{one.recipe.target}"
+    assert set(trained) == needed
+    assert all(direction in folder for folder, direction in trained.items())
+
+
 def test_commands_after_a_training_search_as_it_did() -> None:
     asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
     assert typed.search_settings(composed("train", *asked).decoding) == asked

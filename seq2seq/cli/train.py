@@ -3,8 +3,8 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from seq2seq.data.filters import Filters, filtered, held_out_sources, with_base_
 from seq2seq.data.noise import Noise
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
-from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.errors import ConfigProblem, DataProblem, MissingProblem
 from seq2seq.evaluation import chosen_tokenizer
 from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
@@ -69,6 +69,7 @@ class TrainJob:
     shortlist: bool
     begin_from: str | None
     begin_vocabulary: Literal["keep", "anew"]
+    before: dict[str, str]
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
@@ -168,11 +169,11 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.data.tokens import tokenise
 
     say, anew = Beginning(console, job.strict), job.resume == "restart"
-    if job.begin_from:
-        from seq2seq.bundle import check_bundle
+    with processes.one_a_machine_first(), _named(job.before):
+        if job.begin_from:
+            from seq2seq.bundle import check_bundle
 
-        check_bundle(Path(job.begin_from))  # before its tokenizer is read, or pairs are made for hours
-    with processes.one_a_machine_first():
+            check_bundle(Path(job.begin_from))  # before its tokenizer is read, or pairs are made for hours
         corpus = _corpus(job, say)
         tokenizer = _tokenizer(job, corpus, say)
         pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
@@ -221,6 +222,18 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
     processes.agreed(lambda: folder.finish(outcome))
     return outcome
+
+
+@contextmanager
+def _named(before: Mapping[str, str]) -> Iterator[None]:
+    """Where a bundle is missing, the commands that train those that the run needs are the way to mend it."""
+    try:
+        yield
+    except MissingProblem as problem:
+        if not before:
+            raise
+        fix = ["these commands train what this run needs; what is done already ends at once", *before.values()]
+        raise MissingProblem(problem.message, "\n  ".join(fix)) from None
 
 
 def _model(job: TrainJob, tokenizer: "Tokenizer") -> "tuple[Bundle | None, Transformer]":

@@ -18,11 +18,11 @@ from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 _FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "sharded", "compile", "hang_after")
-HARMLESS = {"run_dir", "resume", "logger", "strict", "offline", *(f"trainer.{name}" for name in _FREE)}
+HARMLESS = {"run_dir", "before", "resume", "logger", "strict", "offline", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
 _HARMLESS_ENDINGS = ("engine.workers", "engine.threads")
 """And of a recipe whose pairs are translations, how they are shared out."""
-_OFF = (None, False, 0, "auto")
+_OFF: tuple[Any, ...] = (None, False, 0, "auto", [])
 """What a setting that an earlier release did not have yet was there, in effect."""
 MACHINE = "the machine: "
 """Begins the names in an identity that may change, though then the run is not exactly the same any more."""

@@ -40,7 +40,13 @@ def test_the_same_goes_on_and_harmless_changes_too(folder: RunFolder) -> None:
 
 def test_a_run_of_an_earlier_release_goes_on(folder: RunFolder) -> None:
     """What it did not know was off."""
-    later = {**CONFIG, "noise": {"copies_only": False}, "trainer": {**TRAINER, "sharded": False, "compile": "auto"}}
+    later = {
+        **CONFIG,
+        "noise": {"copies_only": False},
+        "recipe": {"pivot": []},
+        "before": {"a": "b"},
+        "trainer": {**TRAINER, "sharded": False, "compile": "auto"},
+    }
     assert folder.finished(later, "auto") is None
     with pytest.raises(ConfigProblem, match="noise.drop was None, is 0.1"):
         folder.finished({**later, "noise": {"drop": 0.1}}, "auto")
