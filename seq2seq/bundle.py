@@ -64,6 +64,14 @@ class BundleConfig:
             return direction == (self.source, self.target)
         return all(language in known for language, known in zip(direction, zip(*self.directions, strict=True), strict=True))
 
+    def check_knows(self, direction: Direction, bundle: str = "the bundle") -> None:
+        """Raises:
+        ConfigProblem: it does not, by the name that is given.
+        """
+        if not self.knows(direction):
+            trained = ", ".join(" to ".join(each) for each in self.trained)
+            raise ConfigProblem(f"{bundle} does not know {' to '.join(direction)}", f"it was trained on {trained}")
+
 
 @dataclass(frozen=True)
 class Card:
@@ -111,11 +119,7 @@ class Bundle:
         """
         config = self.config
         direction = direction or (config.source, config.target)
-        if not config.knows(direction):
-            raise ConfigProblem(
-                f"the bundle does not know {' to '.join(direction)}",
-                f"it was trained on {', '.join(' to '.join(each) for each in config.trained)}",
-            )
+        config.check_knows(direction)
         if not config.directions:
             return self
         config = replace(config, source=direction[0], target=direction[1])

@@ -1,4 +1,4 @@
-"""Floor 4: a recipe that has bundles make more pairs out of another's: back-translation and sequence-level distillation."""
+"""Floor 4: a recipe that has bundles make more pairs out of another's: back-translation, sequence-level distillation, pairs out of a third language."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from seq2seq.data.directions import Direction, inheriting, loaded, together, wei
 from seq2seq.data.lines import read_lines, writing_lines
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import plain, require
 from seq2seq.symbols import SPECIAL
@@ -20,7 +20,7 @@ from seq2seq.symbols import SPECIAL
 
 @dataclass(frozen=True)
 class Synthetic:
-    """The pairs of the recipe `of`, and for each bundle as many that it has translated. They are made once and kept in the cache.
+    """The pairs of the recipe `of`, and for each bundle those that it has translated. They are made once and kept in the cache.
 
     With bundles of different seeds on both sides and the real pairs beside them it is data diversification (Nguyen et al., 2020).
     """
@@ -39,13 +39,14 @@ class Synthetic:
     """Bundles that translate target text: pairs of a translation and its original (back-translation; Sennrich et al., 2016)."""
     pivot: tuple[str, ...] = ()
     """Bundles from a third language to source or target, and `of` has its pairs with the other of the two: what one makes of the third language takes
-    its place there. So pairs can be made of two corpora that share a language with neither pairs nor sentences in common (Park et al., 2017),
-    and where three languages say the same, what is said in the third comes in, too."""
+    its place there. So pairs can be made where source and target have none in common, but each has some with a third (Park et al., 2017), and where
+    three languages say the same, what is said in the third comes in, too. `of` must tell sides by language: not .tsv, nor columns with names of
+    their own. Of `A|B` each has the third language's lines of its fold, so folds only fit where that has as many pairs with both."""
     monolingual: str | None = None
     """A file of target text for `backward`, a sentence a line; unset: the training targets."""
     nearest: bool = False
     """Of the `decoding.n_best` translations of a sentence take not the best but the one most like its real one, by chrF (sequence-level
-    interpolation; Kim and Rush, section 3.3). What is made of a third language has none."""
+    interpolation; Kim and Rush, section 3.3). What is made of a third language has nothing to be like: of that the best is taken."""
     keep: bool = True
     """Whether the real pairs stay."""
     weight: float = 1.0
@@ -62,6 +63,10 @@ class Synthetic:
             (
                 not self.nearest or getattr(self.decoding, "n_best", 1) > 1,
                 "nearest chooses among several translations: set decoding.n_best, and decoding.beam_size as large",
+            ),
+            (
+                not self.nearest or bool(self.forward or self.backward),
+                "nearest is for recipe.forward and recipe.backward: what pivot makes has no real translation to be like",
             ),
             (
                 not (self.nearest and self.monolingual),
@@ -84,6 +89,7 @@ class Synthetic:
             raise ConfigProblem(
                 "no bundle makes pairs", "recipe.forward=[BUNDLE], recipe.backward=[BUNDLE] or recipe.pivot=[BUNDLE]"
             )
+        _check(tasks)
         made = [self._made(task) for task in tasks]
         weights = [1.0] + [self.weight] * len(made)
         marks = ["", *(f"<{self.mark}>" if self.mark and self._makes_sources(task) else "" for task in tasks)]
@@ -103,19 +109,31 @@ class Synthetic:
                 yield _Task(bundle, back, lines, lines, record_file(file).sha256)
             else:
                 yield _Task(bundle, back, targets, targets, real.key("train"), real, sources)
+        pairs_of_third = cache(self._pairs_of_third)
         for bundle in self.pivot:
             for third, language in self._pivots(bundle):
-                other = self.target if language == self.source else self.source
-                corpus = loaded(self.of, (third, other), ("train",))
+                corpus = pairs_of_third(third, self.target if language == self.source else self.source)
                 text, kept = _sides(corpus)
                 yield _Task(bundle, (third, language), text, kept, corpus.key("train"), corpus)
+
+    def _pairs_of_third(self, third: str, other: str) -> Corpus:
+        """Those that `of` has to train on."""
+        try:
+            corpus = loaded(self.of, (third, other), ("train",))
+        except (ConfigProblem, DataProblem) as problem:
+            raise type(problem)(f"recipe.pivot wants pairs of {third} and {other}: {problem.message}", problem.fix) from None
+        if named := [file.name for file in corpus.provenance.files if ".tsv" in file.name]:
+            raise ConfigProblem(
+                f"{named[0]} does not say which languages its columns are, so it has no {third}", "files by language"
+            )
+        return corpus
 
     def _pivots(self, bundle: str) -> list[Direction]:
         """The directions of a bundle from another language to one of ours."""
         from seq2seq.bundle import config_of
 
         ours = (self.source, self.target)
-        trained = config_of(Path(bundle.split("|")[0].split("+")[0])).trained
+        trained = config_of(_folders(bundle)[0]).trained
         pivots = [(third, language) for third, language in trained if third not in ours and language in ours]
         if not pivots:
             raise ConfigProblem(
@@ -146,14 +164,15 @@ class Synthetic:
             else zip(task.kept(), translations, strict=True)
         )
         records = [record_file(file) for each in made for file in each.files]
-        origin = (
+        said = (
             f"translations from {task.direction[0]} to {task.direction[1]} by the bundle {'|'.join(each.bundle for each in made)}"
         )
-        languages, settings = (self.source, self.target), {"train": f"{origin}, {task.key}"}
+        languages, settings = (self.source, self.target), {"train": f"{said}, {task.key}"}
+        third = task.of.provenance if task.of and task.direction[0] not in languages else None
+        origin = f"{said}, of {third.origin}" if third else said
+        licence = f"as its model and its text ({third.licence})" if third else "as its text and its model"
         weights = weights_in(task.of) if task.of else None
-        corpus = make_corpus(
-            languages, {"train": pairs}, origin, "as its text and its model", {"train": records}, weights, settings=settings
-        )
+        corpus = make_corpus(languages, {"train": pairs}, origin, licence, {"train": records}, weights, settings=settings)
         return inheriting(corpus, task.of) if task.of else corpus
 
     def _translated(
@@ -178,7 +197,7 @@ class Synthetic:
                 for translation, (_, wanted) in zip(translations, block, strict=True):
                     texts = [candidate.text for candidate in translation.candidates]
                     writer.write(nearest(texts, wanted) if wanted else translation.text)
-            print(f"{bundle}: {len(files) * CHUNK + len(block):,} lines translated", file=sys.stderr)
+            print(f"{bundle}, {written(direction)}: {len(files) * CHUNK + len(block):,} lines translated", file=sys.stderr)
 
         files: list[Path] = []
         lines = iter(lines)
@@ -211,6 +230,20 @@ def _sides(corpus: Corpus) -> tuple[Callable[[], Iterator[str]], Callable[[], It
         return (pair[which] for pair in pairs_of(corpus.splits["train"]))
 
     return partial(side, 0), partial(side, 1)
+
+
+def _check(tasks: Sequence[_Task]) -> None:
+    """All bundles are there and know what they are to translate: said before one of them does so for hours."""
+    from seq2seq.bundle import config_of
+
+    for task in tasks:
+        for folder in _folders(task.bundle):
+            config_of(folder).check_knows(task.direction, str(folder))
+
+
+def _folders(bundle: str) -> list[Path]:
+    """Of all that make up an ensemble or translate folds."""
+    return [Path(folder) for fold in bundle.split("|") for folder in fold.split("+")]
 
 
 def _without_train(corpus: Corpus) -> Corpus:

@@ -53,10 +53,14 @@ def test_every_command_has_its_yaml() -> None:
         composed(name)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (CONF / "experiment").glob("*.yaml") if "/bundle" in path.read_text()])
+@pytest.mark.parametrize("name", [path.stem for path in (CONF / "experiment").glob("*.yaml")])
 def test_an_experiment_names_the_commands_that_train_what_it_needs(name: str) -> None:
-    job = composed("train", f"experiment={name}", "recipe.of.form=tok", "tokenize=none", "seed=7")
-    bundles = [*job.recipe.forward, *job.recipe.backward, *job.recipe.pivot, job.begin_from or ""]
+    form = ["recipe.of.form=tok", "tokenize=none"] if composed("train", f"experiment={name}").before else []
+    job = composed("train", f"experiment={name}", "seed=7", *form)
+    bundles = [
+        job.begin_from or "",
+        *(bundle for kind in ("forward", "backward", "pivot") for bundle in getattr(job.recipe, kind, ())),
+    ]
     needed = {folder for bundle in bundles for folder in bundle.split("+") if folder}
     trained = {}
     for command in job.before.values():
@@ -70,6 +74,18 @@ def test_an_experiment_names_the_commands_that_train_what_it_needs(name: str) ->
             trained[settings["run_dir"].replace("${seed}", seed) + "/bundle"] = f"-{one.recipe.source}-{one.recipe.target}"
     assert set(trained) == needed
     assert all(direction in folder for folder, direction in trained.items())
+
+
+def test_an_experiment_may_work_on_another_recipe() -> None:
+    settings = [
+        "recipe@recipe.of=files",
+        "recipe.of.train=corpus/train",
+        "recipe.of.validation=corpus/val",
+        "before.backward=null",
+    ]
+    job = composed("train", "experiment=multi30k_en_de_diverse", *settings)
+    assert job.before["backward"] is None
+    assert "recipe.form=raw" in job.before["forward"]
 
 
 def test_commands_after_a_training_search_as_it_did() -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from seq2seq.recipes.files import Files
 
 from seq2seq.bundle import Bundle, BundleConfig
+from seq2seq.data.filters import with_base_apart
 from seq2seq.data.recipe import Corpus, pairs_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
-from seq2seq.errors import ConfigProblem
+from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.inference.native import Native
 from seq2seq.model.transformer import Transformer
 from seq2seq.synthetic import Synthetic, dealt, nearest
@@ -100,6 +101,45 @@ def test_what_is_made_of_a_third_language_takes_its_place(
     assert len(made) > 5
     assert list(corpus.splits["train"]["tags"]) == ["<bt>" if pair in german else "" for pair in made]
     assert len(corpus.splits["validation"]) == 2
+
+
+def test_what_is_held_out_is_not_made_of_a_third_language(tmp_path: Path, bundles: list[str]) -> None:
+    """French with German has the German side of a test pair; with `filters.decontaminate` nothing is made of it."""
+    pairs = counting_pairs(19)
+    for name, some in (("validation", pairs[:2]), ("test", pairs[2:9]), ("train", pairs[2:])):
+        write_corpus(tmp_path, name, some)
+        (tmp_path / f"{name}.fr").write_text("".join(f"{source} fr\n" for source, _ in some))
+    french = tmp_path / "french"
+    model = Bundle.load(bundles[0])
+    Bundle(BundleConfig("fr", "en", model.config.model), model.model, model.tokenizer).save(french)
+    files = Files("en", "de", *(str(tmp_path / name) for name in ("train", "validation", "test")))
+    search = BeamSearch(2, lengths=LengthLimits(1, 3, min_offset=2))
+    recipe = Synthetic("en", "de", files, search, Native("float32", workers=1), pivot=(str(french),), keep=False)
+    made = [set(each.load().splits["train"]["target"]) for each in (recipe, with_base_apart(recipe))]
+    held_out = {target for _, target in pairs[2:9]}
+    assert held_out & made[0]
+    assert held_out.isdisjoint(made[1])
+    assert made[1] <= made[0]
+    assert {"train.fr", "train.de"} <= {file.name for file in recipe.load().provenance.files}
+
+
+def test_bundles_are_looked_at_before_any_translates(
+    tmp_path: Path, bundles: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write_corpus(tmp_path, "train", counting_pairs(3))
+    files = Files("en", "de", train=str(train), validation=str(train))
+    for wrong, said in ((str(tmp_path / "c"), "c is not a bundle"), (bundles[1], "b does not know de to en")):
+        with pytest.raises(ValueError, match=said):
+            Synthetic("en", "de", files, BeamSearch(1), Native(), (bundles[0],), (wrong,)).load()
+    (tmp_path / "train.tsv").write_text("one\teins\n")
+    model = Bundle.load(bundles[0])
+    Bundle(BundleConfig("fr", "en", model.config.model), model.model, model.tokenizer).save(tmp_path / "french")
+    table = Files("en", "de", train=str(tmp_path / "train.tsv"), validation=str(train))
+    with pytest.raises(ConfigProblem, match="train.tsv does not say which languages"):
+        Synthetic("en", "de", table, BeamSearch(1), Native(), (bundles[0],), pivot=(str(tmp_path / "french"),)).load()
+    with pytest.raises(DataProblem, match="wants pairs of fr and de"):
+        Synthetic("en", "de", files, BeamSearch(1), Native(), (bundles[0],), pivot=(str(tmp_path / "french"),)).load()
+    assert "translated" not in capsys.readouterr().err
 
 
 def test_a_bundle_between_source_and_target_is_no_pivot(tmp_path: Path, bundles: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.train import COMMAND as TRAIN
-from seq2seq.cli.train import TrainJob
+from seq2seq.cli.train import TrainJob, needing
 from seq2seq.data.download import go_offline
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     if job.offline:
         go_offline()
-    try:
-        corpus = job.recipe.load(("train", "validation", "test"))
-    except ConfigProblem:
-        corpus = job.recipe.load(("train", "validation"))
+    with needing(job):
+        try:
+            corpus = job.recipe.load(("train", "validation", "test"))
+        except ConfigProblem:
+            corpus = job.recipe.load(("train", "validation"))
     console.print(f"[bold]{job.recipe_name}[/], {corpus.source} to {corpus.target}: {corpus.provenance.origin}\n")
     _show_splits(console, survey_splits(corpus))
     findings = [Finding(note, "mend the files; what is dropped is dropped as a pair") for note in corpus.provenance.notes]

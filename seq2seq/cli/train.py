@@ -69,7 +69,7 @@ class TrainJob:
     shortlist: bool
     begin_from: str | None
     begin_vocabulary: Literal["keep", "anew"]
-    before: dict[str, str]
+    before: dict[str, str | None]
     seed: int
     run_dir: str
     resume: Literal["auto", "never", "restart"]
@@ -88,6 +88,10 @@ class TrainJob:
             (
                 self.begin_from is not None or self.begin_vocabulary == "keep",
                 "begin_vocabulary=anew is for a bundle that training begins from: set begin_from",
+            ),
+            (
+                all(isinstance(command, str | None) for command in self.before.values()),
+                f"before is {self.before}, it must be commands, each under a name",
             ),
             (0 <= self.seed < 2**63, f"seed is {self.seed}, it must be from 0 to 2^63 - 1"),
             (
@@ -169,11 +173,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     from seq2seq.data.tokens import tokenise
 
     say, anew = Beginning(console, job.strict), job.resume == "restart"
-    with processes.one_a_machine_first(), _named(job.before):
-        if job.begin_from:
-            from seq2seq.bundle import check_bundle
-
-            check_bundle(Path(job.begin_from))  # before its tokenizer is read, or pairs are made for hours
+    with processes.one_a_machine_first(), needing(job):
         corpus = _corpus(job, say)
         tokenizer = _tokenizer(job, corpus, say)
         pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
@@ -225,15 +225,22 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
 
 @contextmanager
-def _named(before: Mapping[str, str]) -> Iterator[None]:
-    """Where a bundle is missing, the commands that train those that the run needs are the way to mend it."""
+def needing(job: TrainJob) -> Iterator[None]:
+    """The bundle that training begins from is looked at before its tokenizer is read, or pairs are made for hours. Where one is missing that a
+    command of `before` trains, these commands are the way to mend it."""
+    from seq2seq.bundle import check_bundle
+
+    commands = [command for command in job.before.values() if command]
+    trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
     try:
+        if job.begin_from:
+            check_bundle(Path(job.begin_from))
         yield
     except MissingProblem as problem:
-        if not before:
+        if not any(folder and problem.message.startswith(folder) for folder in trained):
             raise
-        fix = ["these commands train what this run needs; what is done already ends at once", *before.values()]
-        raise MissingProblem(problem.message, "\n  ".join(fix)) from None
+        how = "these commands train what this run needs; what is done ends at once, and what lacks something itself says so, too"
+        raise MissingProblem(problem.message, "\n  ".join([how, *commands])) from None
 
 
 def _model(job: TrainJob, tokenizer: "Tokenizer") -> "tuple[Bundle | None, Transformer]":

@@ -14,7 +14,7 @@ from unicodedata import name, normalize
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.directions import loaded, rows_by_direction
+from seq2seq.data.directions import Direction, loaded, rows_by_direction
 from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
@@ -142,6 +142,8 @@ class Apart:
     source: str
     target: str
     of: Any
+    judged_by: Direction
+    """The languages whose validation and test are held out of training pairs that are asked for alone: those of a third language."""
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         """As the recipe, which is asked for all it holds out."""
@@ -150,8 +152,9 @@ class Apart:
         corpus = loaded(self.of, (self.source, self.target), splits)
         if "train" not in corpus.splits:
             return corpus
+        apart = corpus if len(corpus.splits) > 1 else loaded(self.of, self.judged_by, ("validation", "test"))
         held_out = {
-            key(text) for name, data in corpus.splits.items() if name != "train" for text in chain(data["source"], data["target"])
+            key(text) for name, data in apart.splits.items() if name != "train" for text in chain(data["source"], data["target"])
         }
         train = corpus.splits["train"]
         keep = [not held_out & {key(source), key(target)} for source, target in pairs_of(train)]
@@ -173,7 +176,8 @@ def with_base_apart(recipe: Any) -> Any:
     of = getattr(recipe, "of", None)
     if not is_dataclass(of) or isinstance(of, type):
         return recipe
-    return replace(recipe, of=Apart(recipe.source, recipe.target, with_base_apart(of)))
+    languages = (recipe.source, recipe.target)
+    return replace(recipe, of=Apart(*languages, with_base_apart(of), languages))
 
 
 def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:
