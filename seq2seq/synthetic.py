@@ -124,7 +124,8 @@ class Synthetic:
             raise type(problem)(f"recipe.pivot wants pairs of {third} and {other}: {problem.message}", problem.fix) from None
         if named := [file.name for file in corpus.provenance.files if ".tsv" in file.name]:
             raise ConfigProblem(
-                f"{named[0]} does not say which languages its columns are, so it has no {third}", "files by language"
+                f"{named[0]} does not say which languages its columns are, so it has no {third}",
+                f"files by language: PREFIX.{third} and PREFIX.{other}",
             )
         return corpus
 
