@@ -228,12 +228,12 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 def needing(job: TrainJob) -> Iterator[None]:
     """The bundle that training begins from is looked at before its tokenizer is read, or pairs are made for hours. Where one is missing that a
     command of `before` trains, these commands are the way to mend it."""
-    from seq2seq.bundle import check_bundle
-
     commands = [command for command in job.before.values() if command]
     trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
     try:
         if job.begin_from:
+            from seq2seq.bundle import check_bundle
+
             check_bundle(Path(job.begin_from))
         yield
     except MissingProblem as problem:
