@@ -79,7 +79,7 @@ def inheriting(made: Corpus, real: Corpus) -> Corpus:
     """What was made of the pairs of another corpus, with its files and with what was dropped there, so that it stays as large a share."""
     dropped = {split: count + real.provenance.dropped.get(split, 0) for split, count in made.provenance.dropped.items()}
     notes = (*real.provenance.notes, *made.provenance.notes)
-    files = (*real.provenance.files, *made.provenance.files)
+    files = tuple(dict.fromkeys((*real.provenance.files, *made.provenance.files)))
     return replace(made, provenance=replace(made.provenance, dropped=dropped, notes=notes, files=files))
 
 
