@@ -184,8 +184,8 @@ class Synthetic:
         from seq2seq.bundle import manifest_of
         from seq2seq.translator import Translator
 
-        folders = bundle.split("+")
-        manifests = [record_file(manifest_of(Path(folder))).sha256 for folder in folders]
+        folders = _folders(bundle)
+        manifests = [record_file(manifest_of(folder)).sha256 for folder in folders]
         chosen = [(type(settings).__name__, plain(settings)) for settings in (self.decoding, self.engine)]
         for name in ("workers", "threads"):  # they change no translation
             chosen[1][1].pop(name, None)
@@ -237,9 +237,8 @@ def _check(tasks: Sequence[_Task]) -> None:
     """All bundles are there and know what they are to translate: said before one of them does so for hours."""
     from seq2seq.bundle import config_of
 
-    for task in tasks:
-        for folder in _folders(task.bundle):
-            config_of(folder).check_knows(task.direction, str(folder))
+    for folder, direction in dict.fromkeys((folder, task.direction) for task in tasks for folder in _folders(task.bundle)):
+        config_of(folder).check_knows(direction, str(folder))
 
 
 def _folders(bundle: str) -> list[Path]:
