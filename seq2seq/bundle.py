@@ -12,6 +12,7 @@ Nothing in it is code, and nothing in it chooses a class: plain data is checked 
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,8 @@ class Card:
     step: int = 0
     scores: tuple[str, ...] = ()
     """Each with its signature."""
+    search: tuple[str, ...] = ()
+    """The settings that let a command search as the scores were made."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -216,7 +219,7 @@ def manifest_of(folder: Path) -> Path:
         what, inner = f"{folder} is not a bundle: there is no {MANIFEST} in it", folder / "bundle"
         if (inner / MANIFEST).is_file():
             raise BundleProblem(what, f"did you mean {inner}?")
-        raise MissingProblem(what, "train a model first: seq2seq-train, then bundle=RUN/bundle")
+        raise MissingProblem(what, "train a model first: seq2seq-train, then bundle=RUN/bundle", str(folder))
     return folder / MANIFEST
 
 
@@ -299,7 +302,12 @@ def _render_card(bundle: Bundle, card: Card) -> str:
     scores = "\n".join(f"- {score}" for score in card.scores) or "- not measured"
     files = "\n".join(f"- {f['name']}: {f['bytes']} bytes, SHA-256 {f['sha256']}" for f in card.provenance.get("files", ()))
     said = ", ".join(f"from `{source}` to `{target}`" for source, target in config.trained)
-    asked = f" direction={written(config.trained[-1])}" if config.directions else ""
+    command = [
+        "seq2seq-translate",
+        "bundle=.",
+        *([f"direction={written(config.trained[-1])}"] if config.directions else []),
+        *card.search,
+    ]
     return f"""# {", ".join(f"{source} to {target}" for source, target in config.trained)}
 
 A Transformer (Vaswani et al., 2017) that translates {said}.
@@ -321,6 +329,6 @@ A Transformer (Vaswani et al., 2017) that translates {said}.
 ## Use
 
 ```sh
-seq2seq-translate bundle=.{asked} < source.txt > target.txt
+{shlex.join(command)} < source.txt > target.txt
 ```
 """

@@ -48,7 +48,11 @@ class BundleProblem(Problem, ValueError):
 
 
 class MissingProblem(BundleProblem):
-    """There is no trained model where one is named."""
+    """There is no trained model where one is named: in `folder`."""
+
+    def __init__(self, message: str, fix: str = "", folder: str = "") -> None:
+        super().__init__(message, fix)
+        self.folder = folder
 
 
 class NewerProblem(BundleProblem):

@@ -30,9 +30,9 @@ def test_the_table_has_means_and_what_is_gained() -> None:
     rows = [row("", 1, 40.0), row("", 2, 41.0), row("optimizer=muon", 1, 42.0), row(ablation.OPTIONS[-1], 1, 30.0)]
     lines = ablation.table(rows).splitlines()
     assert [line.split(" | ")[-2:] for line in lines[2:]] == [
-        ["42.00", "+1.50 |"],
+        ["42.00", "+2.00 |"],
         ["40.50 ± 0.50", "+0.00 |"],
-        ["30.00", "-10.50 |"],
+        ["30.00", "-10.00 |"],
     ]
     assert lines[2].startswith("| `optimizer=muon` | 2.09 M | 8 | 1 |")
 

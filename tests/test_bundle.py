@@ -17,7 +17,10 @@ from tests.conftest import small_config
 @pytest.fixture
 def folder(tmp_path: Path, random_model: Transformer, tokenizer: Tokenizer) -> Path:
     bundle = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
-    bundle.save(tmp_path / "bundle", Card("cldr", 7, ("BLEU 1.00 (sig)",), {"origin": "made up", "licence": "MIT"}))
+    bundle.save(
+        tmp_path / "bundle",
+        Card("cldr", 7, ("BLEU 1.00 (sig)",), ("decoding.beam_size=5",), {"origin": "made up", "licence": "MIT"}),
+    )
     return tmp_path / "bundle"
 
 
@@ -42,7 +45,10 @@ def test_loads_what_was_saved(folder: Path, random_model: Transformer, tokenizer
         assert torch.equal(ours, theirs), name
     assert loaded.tokenizer.encode_source(["one two"]) == tokenizer.encode_source(["one two"])
     card = (folder / "README.md").read_text()
-    assert all(said in card for said in ("en to de", "cldr", "7 steps", "BLEU 1.00 (sig)", "made up", "MIT"))
+    assert all(
+        said in card
+        for said in ("en to de", "cldr", "7 steps", "BLEU 1.00 (sig)", "made up", "MIT", "bundle=. decoding.beam_size=5 <")
+    )
 
 
 @pytest.mark.parametrize("tied", ["three-way", "two-way", "none"])

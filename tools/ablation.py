@@ -5,7 +5,6 @@ writes the table in recipes/README.md from it: each option alone and some togeth
 """
 
 import json
-import math
 import re
 import shlex
 import statistics
@@ -68,13 +67,15 @@ def settings(option: str) -> list[str]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """One row for all seeds of an option, the best first, in Markdown."""
+    """One row for all seeds of an option, the best first, in Markdown; set against the same seeds of none, since seeds differ, too."""
     rows = {option: [row for row in results if row["option"] == option] for option in OPTIONS}
     rows = {option: runs for option, runs in rows.items() if runs}
     means = {option: statistics.mean(run["validation"] for run in runs) for option, runs in rows.items()}
+    none = {run["seed"]: run["validation"] for run in rows.get(NOTHING, [])}
     lines = [["settings", "parameters", "minutes", "seeds", "loss", "BLEU", "against none"]]
     for option in sorted(rows, key=lambda option: -means[option]):
         runs = rows[option]
+        gains = [run["validation"] - none[run["seed"]] for run in runs if run["seed"] in none]
         shown = " ".join(f"`{setting}`" for setting in option.split() if not setting.startswith("trainer.")) or "none"
         lines.append(
             [
@@ -84,7 +85,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 str(len(runs)),
                 f"{statistics.mean(run['loss'] for run in runs):.3f}",
                 over_seeds([run["validation"] for run in runs]),
-                f"{means[option] - means.get(NOTHING, math.nan):+.2f}",
+                f"{statistics.mean(gains):+.2f}" if gains else "",
             ]
         )
     return markdown(lines)

@@ -217,7 +217,9 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
 
     def card(result: "Validation") -> Card:
-        return Card(job.recipe_name, result.step, result.scores, corpus.provenance.as_dict())
+        return Card(
+            job.recipe_name, result.step, result.scores, tuple(search_settings(job.decoding)), corpus.provenance.as_dict()
+        )
 
     outcome = fit(module, data, bundle, card, folder, options, job.averaging, screen, loggers, processes)
     processes.agreed(lambda: folder.finish(outcome))
@@ -237,10 +239,10 @@ def needing(job: TrainJob) -> Iterator[None]:
             check_bundle(Path(job.begin_from))
         yield
     except MissingProblem as problem:
-        if not any(folder and problem.message.startswith(folder) for folder in trained):
+        if not any(folder and problem.folder.startswith(folder) for folder in trained):
             raise
         how = "these commands train what this run needs; what is done ends at once, and what lacks something itself says so, too"
-        raise MissingProblem(problem.message, "\n  ".join([how, *commands])) from None
+        raise MissingProblem(problem.message, "\n  ".join([how, *commands]), problem.folder) from None
 
 
 def _model(job: TrainJob, tokenizer: "Tokenizer") -> "tuple[Bundle | None, Transformer]":

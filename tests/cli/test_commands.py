@@ -27,6 +27,7 @@ SMALL = [
     "batch.max_tokens=200",
     "trainer.max_steps=6",
     "trainer.validate_every=3",
+    "decoding.beam_size=2",
     "trainer.log_every=1",
     "logger=csv",
 ]
@@ -66,7 +67,9 @@ def test_train_leaves_config_metrics_checkpoint_and_bundle(trained: Path) -> Non
     run = trained / "runs" / "mine"
     assert {"config.yaml", "metrics.csv", "states", "bundle", "result.json"} <= {path.name for path in run.iterdir()}
     assert Bundle.load(run / "bundle").config.source == "en"
-    assert "SHA-256" in (run / "bundle" / "README.md").read_text()
+    card = (run / "bundle" / "README.md").read_text()
+    assert "SHA-256" in card
+    assert "seq2seq-translate bundle=. decoding.beam_size=2 <" in card  # searches as validation did
     assert not (trained / "outputs").exists()
 
 
