@@ -1,10 +1,11 @@
 """Floor 2: minimum Bayes risk: of many translations of a sentence, the one most like all the others.
 
-Each candidate is judged against every other as if that were the reference; the mean is its expected utility under the model
-(Kumar and Byrne, 2004; Eikema and Aziz, 2022). N-grams are counted once a candidate and compared for all pairs in one go.
+Each candidate is judged against every other as if that were the reference; the mean is its expected utility under the model, of what a
+beam finds (Kumar and Byrne, 2004) or of samples (Eikema and Aziz, 2022). N-grams are counted once a candidate and compared for all
+pairs in one go.
 """
 
-from collections import Counter
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -50,11 +51,17 @@ class MinimumBayesRisk:
         made_by = replace(self.candidates, no_repeats=strictest, **known)
         return made_by.begin(source, wishes)  # type: ignore[no-any-return]
 
-    def rank(self, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """The `n_best` different texts: their places in `texts` and expected utilities (0 to 100), best first."""
-        distinct = Counter(texts)
-        kept = list(distinct)
-        weights = np.array([distinct[text] for text in kept], dtype=np.float64)
+    def rank(self, texts: Sequence[str], log_probabilities: Sequence[float]) -> list[tuple[int, float]]:
+        """The `n_best` different texts: their places in `texts` and expected utilities (0 to 100), best first.
+
+        A text counts as often as it was drawn; where a search has found each once, as much as it is probable.
+        """
+        drawn = isinstance(self.candidates, Sampling)
+        likeliest = max(log_probabilities)
+        counted: dict[str, float] = {}
+        for text, log_probability in zip(texts, log_probabilities, strict=True):
+            counted[text] = counted.get(text, 0.0) + (1.0 if drawn else math.exp(log_probability - likeliest))
+        kept, weights = list(counted), np.array(list(counted.values()))
         compared = chrf(kept) if self.utility == "chrf" else bleu(kept)
         expected = (compared @ weights) / weights.sum()
         best = np.argsort(-expected, kind="stable")[: self.n_best]

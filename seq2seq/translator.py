@@ -259,7 +259,8 @@ class Translator:
         if not isinstance(self.search, MinimumBayesRisk) or not hypotheses:
             return hypotheses
         texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses])
-        return [replace(hypotheses[place], score=utility) for place, utility in self.search.rank(texts)]
+        ranked = self.search.rank(texts, [hypothesis.log_probability for hypothesis in hypotheses])
+        return [replace(hypotheses[place], score=utility) for place, utility in ranked]
 
     def _join(
         self, line: str, parts: "Sequence[_Part]", found: "Sequence[_Found]", explained: Sequence[Explanation]

@@ -1,5 +1,8 @@
 """Utilities against sacreBLEU, pair by pair; and the choice among candidates."""
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from sacrebleu.metrics import CHRF
 
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.errors import ConfigProblem
@@ -35,12 +39,24 @@ def test_bleu_by_hand() -> None:
 
 def test_chooses_what_most_agree_on() -> None:
     texts = ["a dog runs", "a cat sat", "the dog runs", "a cat", "the dog runs", "the dog ran"]
-    ((best, utility),) = MinimumBayesRisk().rank(texts)
+    ((best, utility),) = MinimumBayesRisk().rank(texts, [-1.0] * 6)
     assert best == 2
     assert 0 < utility < 100
-    three = MinimumBayesRisk(n_best=3).rank(texts)
+    three = MinimumBayesRisk(n_best=3).rank(texts, [-1.0] * 6)
     assert three[0] == (best, utility)
     assert len({texts[place] for place, _ in three}) == 3
+
+
+def test_samples_count_by_how_often_they_were_drawn_and_what_a_beam_finds_by_its_probability() -> None:
+    texts, log_probabilities = ["a dog runs", "a cat sat", "a cat sits"], [math.log(0.6), math.log(0.2), math.log(0.1)]
+    expected = chrf(texts) @ (np.array([6, 2, 1]) / 9)
+    ((best, utility),) = MinimumBayesRisk(BeamSearch(3, n_best=3)).rank(texts, log_probabilities)
+    assert (best, utility) == (int(expected.argmax()), pytest.approx(expected.max()))
+    ((often, _),) = MinimumBayesRisk().rank([texts[0]] * 3 + [texts[1]], [math.log(0.1)] * 3 + [math.log(0.9)])
+    ((rarely, _),) = MinimumBayesRisk().rank(texts, log_probabilities)
+    assert best == 0
+    assert often == 0
+    assert rarely > 0  # two cats against a dog
 
 
 @pytest.mark.parametrize("utility", ["chrf", "bleu"])

@@ -52,21 +52,26 @@ def told(run: Path) -> dict[str, Any]:
     }
 
 
-def collect(run: Path, page: Path) -> Path:
-    """Write what the table needs of a run.
+def collect(run: Path, page: Path) -> list[Path]:
+    """Write what the table needs of a run, a file for each test set.
 
     Raises:
         SystemExit: the folder holds no run that was trained to its end and evaluated.
     """
     row = told(run)
-    if not (run / "results.json").is_file():
-        sys.exit(f"{run} has no results.json: seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
-    judged = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    row["test_set"] = judged["test_set"]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "results").glob("*.json"))]
+    tested = [judged for judged in found if judged["config"]["split"] == "test"]
+    if not tested:
+        sys.exit(f"{run}/results has no test set: seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
+    return [_write(row, judged, page.parent / "results") for judged in tested]
+
+
+def _write(row: dict[str, Any], judged: dict[str, Any], folder: Path) -> Path:
+    row = row | {"test_set": judged["test_set"]}
     row["scores"] = {score["metric"]: [score["value"], score["signature"]] for score in judged["scores"]}
     name = re.sub(r"\W+", "-", f"{row['test_set']} {digest_of(row['command'])[:8]} seed {row['seed']}")
-    path = page.parent / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    folder.mkdir(exist_ok=True)
     write_text(path, json.dumps(row, indent=2, ensure_ascii=False) + "\n")
     return path
 
@@ -104,7 +109,7 @@ def write(page: Path) -> None:
 
 def main(arguments: Sequence[str], page: Path = PAGE) -> None:
     for run in arguments:
-        print(collect(Path(run), page))
+        print(*collect(Path(run), page), sep="\n")
     write(page)
 
 

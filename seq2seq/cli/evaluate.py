@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
-    """Score, print the table, write results.json."""
+    """Score, print the table, write it to a file."""
     from seq2seq.atomic import write_text
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
@@ -75,17 +75,16 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     if job.bundle and job.reference and not job.source:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
 
-    output = (
-        Path(job.output)
-        if job.output
-        else Path(folders(job.bundle)[0] if job.bundle else str(job.hypothesis)).parent / "results.json"
-    )
-    check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')
     if job.offline:
         go_offline()
     translator = load_translator(job.bundle, job) if job.bundle else None
     languages = (translator.bundle.config.source, translator.bundle.config.target) if translator else None
     test_set = test_set_of(job, languages)
+    if job.bundle and not job.output:
+        output = Path(folders(job.bundle)[0]).parent / "results" / test_set.file_name
+    else:
+        output = Path(job.output or f"{job.hypothesis}.results.json")
+    check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')
     tokenize = chosen_tokenizer(job.tokenize, test_set.target)
     hypotheses = _hypotheses(job, translator, test_set)
     scores = evaluate(hypotheses, test_set.references, job.metrics, tokenize, job.lowercase, job.bootstrap)

@@ -1,5 +1,6 @@
 """What the commands that judge share: a test set, out of a recipe or out of files."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from seq2seq.data.directions import asked_for, by_direction
+from seq2seq.data.recipe import base_of, name_of
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 
@@ -23,6 +25,12 @@ class TestSet:
     """Language code, as far as it is known."""
     notes: tuple[str, ...] = ()
     """What the recipe dropped."""
+
+    @property
+    def file_name(self) -> str:
+        """Of what is found out about it."""
+        words = re.findall(r"\w+", self.name)
+        return f"{'-'.join(words)[:80] or 'results'}.json"
 
 
 class Judging(Protocol):
@@ -100,7 +108,7 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
             "judge by a recipe that has it: recipe=NAME",
         )
     data = parts[wanted]
-    name = f"{type(recipe).__module__.rpartition('.')[2]} {job.split}, {wanted[0]} to {wanted[1]}"
+    name = f"{name_of(base_of(recipe))} {job.split}, {wanted[0]} to {wanted[1]}"
     return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
 
 

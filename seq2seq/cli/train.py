@@ -16,6 +16,7 @@ from seq2seq.data.directions import asks, by_direction
 from seq2seq.data.download import go_offline
 from seq2seq.data.filters import Filters, filtered, held_out_sources, with_base_apart
 from seq2seq.data.noise import Noise
+from seq2seq.data.recipe import base_of, name_of
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.data.tokenizer import TokenizerConfig
 from seq2seq.errors import ConfigProblem, DataProblem, MissingProblem
@@ -102,7 +103,7 @@ class TrainJob:
 
     @property
     def recipe_name(self) -> str:
-        return type(self.recipe).__module__.rpartition(".")[2]
+        return name_of(self.recipe)
 
 
 def main() -> None:
@@ -353,10 +354,12 @@ def _show_end(console: "Console", job: TrainJob, folder: RunFolder, outcome: Out
     ]
     bundle, decoding = setting("bundle", folder.bundle), search_settings(job.decoding)
     recipe = [f"recipe={job.recipe_name}", *asked_of(job.recipe)]
-    split = "validation" if getattr(getattr(job.recipe, "of", job.recipe), "test", "") is None else "test"
+    split = "validation" if getattr(base_of(job.recipe), "test", "") is None else "test"
+    directions = getattr(job.recipe, "directions", ())
+    each = ["-m", f"direction={','.join(directions)}"] if directions else []
     tokenize = [f"tokenize={job.tokenize}"] if job.tokenize != "auto" else []
     commands = [
-        shlex.join(["seq2seq-evaluate", bundle, *recipe, f"split={split}", *tokenize, *decoding]),
+        shlex.join(["seq2seq-evaluate", *each, bundle, *recipe, f"split={split}", *tokenize, *decoding]),
         shlex.join(["seq2seq-translate", bundle, *decoding]) + " < in.txt > out.txt",
     ]
     summary(console, rows, commands)

@@ -48,4 +48,6 @@ def search_settings(search: Any) -> list[str]:
                 yield setting(f"{name}.{field.name}", value)
 
     kind = type(search).__module__.rpartition(".")[2]
+    if kind == "mbr" and isinstance(search.candidates, BeamSearch):
+        kind = "mbr_beam"
     return [*([f"decoding={kind}"] if kind != "beam" else []), *unusual(search, BeamSearch(), "decoding")]

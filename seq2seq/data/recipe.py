@@ -93,6 +93,18 @@ class Recipe(Protocol):
         ...
 
 
+def base_of(recipe: Any) -> Any:
+    """Of a recipe that makes more of another's pairs, that other one."""
+    while hasattr(recipe, "of"):
+        recipe = recipe.of
+    return recipe
+
+
+def name_of(recipe: Any) -> str:
+    """As it is chosen: recipe=NAME."""
+    return type(recipe).__module__.rpartition(".")[2]
+
+
 @dataclass
 class PairCleaner:
     """The door for pairs: one record is one line, blank sides take their partner with them, and so do damaged ones; all are counted.

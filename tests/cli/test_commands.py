@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -278,7 +279,7 @@ def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -
         folder=trained,
     )
     assert split.returncode == 0, split.stderr.decode()
-    results = json.loads((trained / "runs" / "mine" / "results.json").read_text())
+    results = json.loads((trained / "runs/mine/results/files-test-en-to-de.json").read_text())
     assert [score["metric"] for score in results["scores"]] == ["BLEU", "chrF++", "TER"]
     assert all("version" in score["signature"] and score["low"] <= score["high"] for score in results["scores"])
     files = command(
@@ -367,9 +368,14 @@ def test_one_model_for_two_directions(trained: Path) -> None:
     assert re.search(r"en to de [\d.]+   de to en [\d.]+", done.stdout.decode())
     bundle = Bundle.load(trained / "runs/both/bundle")
     assert bundle.config.directions == (("en", "de"), ("de", "en"))
-    judged = command("evaluate", "bundle=runs/both/bundle", "direction=de-en", *both[:5], "bootstrap=0", folder=trained)
+    to_go_on = next(line for line in done.stdout.decode().splitlines() if "seq2seq-evaluate" in line)
+    asked = shlex.split(to_go_on)[1:]
+    assert asked[:2] == ["-m", "direction=en-de,de-en"]
+    judged = command("evaluate", *asked, "bootstrap=0", folder=trained)
     assert judged.returncode == 0, judged.stderr.decode()
-    assert "directions test, de to en, 9 sentences" in judged.stdout.decode()
+    assert "files test, de to en, 9 sentences" in judged.stdout.decode()
+    written = {path.name for path in (trained / "runs/both/results").iterdir()}
+    assert written == {"files-test-en-to-de.json", "files-test-de-to-en.json"}
     for direction in ("en-de", "de-en"):
         asked = command("translate", "bundle=runs/both/bundle", f"direction={direction}", folder=trained, given=b"one\n\n")
         assert asked.stdout.endswith(b"\n\n"), asked.stderr.decode()
@@ -471,7 +477,10 @@ def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     (row,) = (line for line in text.splitlines() if "seq2seq-train" in line)
-    scores = [json.loads((trained / f"runs/r{seed}/results.json").read_text())["scores"][0]["value"] for seed in (1, 2)]
+    scores = [
+        json.loads((trained / f"runs/r{seed}/results/files-test-en-to-de.json").read_text())["scores"][0]["value"]
+        for seed in (1, 2)
+    ]
     assert row.startswith("| files test, en to de | 0.0")
     assert " | 2 | " in row
     assert f"| {sum(scores) / 2:.2f} ± " in row
