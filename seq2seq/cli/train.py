@@ -14,7 +14,7 @@ from seq2seq.cli.command import COMPOSED, Command
 from seq2seq.cli.typed import asked, asked_of, search_settings, setting
 from seq2seq.data.directions import asks, by_direction
 from seq2seq.data.download import go_offline
-from seq2seq.data.filters import Filters, filtered, held_out_sources, with_base_apart
+from seq2seq.data.filters import Filters, filtered, held_out_text, with_base_apart
 from seq2seq.data.noise import Noise
 from seq2seq.data.recipe import base_of, name_of
 from seq2seq.data.sampler import BatchConfig
@@ -140,7 +140,7 @@ def _corpus(job: TrainJob, say: Beginning) -> "Corpus":
     splits = ("train", "validation", "test") if job.filters.decontaminate else ("train", "validation")
     recipe = with_base_apart(job.recipe) if job.filters.decontaminate else job.recipe
     corpus: Corpus = recipe.load(splits)
-    held_out = held_out_sources(data for split, data in corpus.splits.items() if split != "train")
+    held_out = held_out_text(data for split, data in corpus.splits.items() if split != "train")
     corpus, remarks = filtered(corpus, job.filters, held_out)
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)

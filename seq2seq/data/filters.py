@@ -42,7 +42,7 @@ class Filters:
     wrong_script: bool = False
     """Leave out texts in a script that is rare on their side."""
     decontaminate: bool = False
-    """Leave out pairs whose source is a source of validation or test; before a recipe makes more of another's pairs, those of it with either side there."""
+    """Leave out pairs of which a side is in validation or test, and that before a recipe makes more of another's."""
     max_drop: float = 0.01
     """The share of pairs with a blank side, or a damaged one, that a corpus may lose without anybody being asked."""
 
@@ -68,7 +68,7 @@ class Filters:
         if self.duplicates:
             chosen["there before"] = _Before()
         if self.decontaminate:
-            chosen["a source of validation or test"] = lambda source, target: key(source) in held_out
+            chosen["a side is in validation or test"] = lambda source, target: is_known(source, target, held_out)
         return chosen
 
 
@@ -129,9 +129,14 @@ class _Before:
         return seen
 
 
-def held_out_sources(splits: Iterable["Dataset"]) -> frozenset[str]:
-    """The sources of validation and test, as `key` makes them."""
-    return frozenset(key(text) for data in splits for text in data["source"])
+def held_out_text(splits: Iterable["Dataset"]) -> frozenset[str]:
+    """Both sides of validation and test, as `key` makes them."""
+    return frozenset(key(text) for data in splits for text in chain(data["source"], data["target"]))
+
+
+def is_known(source: str, target: str, held_out: frozenset[str]) -> bool:
+    """Whether a side of the pair is held out, too."""
+    return key(source) in held_out or key(target) in held_out
 
 
 @dataclass(frozen=True)
@@ -153,11 +158,9 @@ class Apart:
         if "train" not in corpus.splits:
             return corpus
         apart = corpus if len(corpus.splits) > 1 else loaded(self.of, self.judged_by, ("validation", "test"))
-        held_out = {
-            key(text) for name, data in apart.splits.items() if name != "train" for text in chain(data["source"], data["target"])
-        }
+        held_out = held_out_text(data for name, data in apart.splits.items() if name != "train")
         train = corpus.splits["train"]
-        keep = [not held_out & {key(source), key(target)} for source, target in pairs_of(train)]
+        keep = [not is_known(source, target, held_out) for source, target in pairs_of(train)]
         if not any(keep):
             raise DataProblem("every training pair has a side in validation or test", "filters.decontaminate=false")
         if all(keep):
@@ -215,7 +218,7 @@ def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tupl
 
 
 _KEEP, _REMARKS = "keep.npy", "remarks.json"
-_VERSION = 2
+_VERSION = 3
 """To be raised when a filter judges otherwise."""
 
 
@@ -232,11 +235,11 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
             if reason is not None:
                 keep[row] = False
                 taken[reason] += 1
-            elif key(source) in held_out:
+            elif is_known(source, target, held_out):
                 leaks += 1
     remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
     if leaks:
         remarks.append(
-            f"train: {leaks:,} sources are sources of validation or test, too, so its scores flatter; filters.decontaminate=true leaves them out"
+            f"train: {leaks:,} pairs have a side that is in validation or test, too, so scores flatter; filters.decontaminate=true leaves them out"
         )
     return keep, remarks

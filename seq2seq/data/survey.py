@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seq2seq.data.filters import Filters, fits, held_out_sources, key, same_on_both_sides, unbalanced, usual_of
+from seq2seq.data.filters import Filters, fits, held_out_text, is_known, same_on_both_sides, unbalanced, usual_of
 from seq2seq.data.recipe import Corpus
 from seq2seq.data.text import SPACE_MARK_STAND_IN
 from seq2seq.data.tokenizer import Tokenizer, normalise
@@ -54,7 +54,7 @@ def _quantiles(data: "Dataset", column: str) -> tuple[int, int, int]:
 def pair_findings(corpus: Corpus) -> list[Finding]:
     """What is odd about training pairs, and what they share with the other splits."""
     data = corpus.splits["train"]
-    held_out = held_out_sources(split for name, split in corpus.splits.items() if name != "train")
+    held_out = held_out_text(split for name, split in corpus.splits.items() if name != "train")
     usual = usual_of(data)
     before = Filters(duplicates=True).judges(data, held_out)["there before"]
     counts = dict.fromkeys(("duplicates", "identical", "max_ratio", "wrong_script", "decontaminate"), 0)
@@ -64,13 +64,13 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
             counts["identical"] += same_on_both_sides(source, target)
             counts["max_ratio"] += unbalanced(source, target, RATIO)
             counts["wrong_script"] += not (fits(source, usual[0]) and fits(target, usual[1]))
-            counts["decontaminate"] += key(source) in held_out
+            counts["decontaminate"] += is_known(source, target, held_out)
     meanings = {
         "duplicates": "were there before",
         "identical": "say the same on both sides: left untranslated, or the same file twice",
         "max_ratio": f"have a side {RATIO:g} times as long as the other: perhaps no translations",
         "wrong_script": "are in a script that is rare on their side: another language, or sides swapped",
-        "decontaminate": "have a source that is in validation or test, too: scores will flatter",
+        "decontaminate": "have a side that is in validation or test, too: scores will flatter",
     }
     values = dict.fromkeys(counts, "true") | {"max_ratio": f"{RATIO:g}"}
     return _wrong_languages(corpus, usual) + [

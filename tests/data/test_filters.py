@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from seq2seq.data.filters import Filters, filtered, fits, held_out_sources, script, too_long, unbalanced, usual_scripts
+from seq2seq.data.filters import Filters, filtered, fits, held_out_text, script, too_long, unbalanced, usual_scripts
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.data.survey import pair_findings, survey_splits, tokenizer_findings
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
@@ -20,7 +20,7 @@ def corpus(train: Sequence[tuple[str | None, str | None]], validation: Sequence[
 def left(filters: Filters, extra: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
     """What of `extra` stays, and what is said."""
     made = corpus([*GOOD, *extra])
-    held_out = held_out_sources([made.splits["validation"]])
+    held_out = held_out_text([made.splits["validation"]])
     kept, remarks = filtered(made, filters, held_out)
     data = kept.splits["train"]
     pairs = list(zip(data["source"], data["target"], strict=True))
@@ -36,7 +36,8 @@ def left(filters: Filters, extra: Sequence[Pair]) -> tuple[list[Pair], list[str]
         (dict(identical=True), ("Left  as it was", "left as it was"), "the same on both sides"),
         (dict(duplicates=True), ("House number 3", "Haus nummer 3"), "there before"),
         (dict(wrong_script=True), ("house", "дом"), "unusual script"),
-        (dict(decontaminate=True), ("Garden", "ein Garten"), "a source of validation or test"),
+        (dict(decontaminate=True), ("Garden", "ein Garten"), "a side is in validation or test"),
+        (dict(decontaminate=True), ("his garden", "Garten"), "a side is in validation or test"),
     ],
 )
 def test_a_filter_takes_its_own_and_counts(settings: dict, bad: Pair, said: str) -> None:
