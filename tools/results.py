@@ -17,6 +17,7 @@ from typing import Any
 from seq2seq.atomic import write_text
 from seq2seq.bundle import Bundle
 from seq2seq.cli.sweep import markdown, over_seeds
+from seq2seq.cli.translating import folders
 from seq2seq.folders import digest_of
 
 PAGE = Path(__file__).parent.parent / "recipes" / "README.md"
@@ -60,7 +61,7 @@ def collect(run: Path, page: Path) -> list[Path]:
     """
     row = told(run)
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "results").glob("*.json"))]
-    tested = [judged for judged in found if judged["config"]["split"] == "test"]
+    tested = [judged for judged in found if judged["config"]["split"] == "test" and len(folders(judged["config"]["bundle"])) == 1]
     if not tested:
         sys.exit(f"{run}/results has no test set: seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
     return [_write(row, judged, page.parent / "results") for judged in tested]

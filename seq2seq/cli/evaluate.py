@@ -81,7 +81,8 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     languages = (translator.bundle.config.source, translator.bundle.config.target) if translator else None
     test_set = test_set_of(job, languages)
     if job.bundle and not job.output:
-        output = Path(folders(job.bundle)[0]).parent / "results" / test_set.file_name
+        models = folders(job.bundle)
+        output = Path(models[0]).parent / "results" / test_set.file_name(len(models))
     else:
         output = Path(job.output or f"{job.hypothesis}.results.json")
     check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')

@@ -26,11 +26,10 @@ class TestSet:
     notes: tuple[str, ...] = ()
     """What the recipe dropped."""
 
-    @property
-    def file_name(self) -> str:
-        """Of what is found out about it."""
+    def file_name(self, models: int) -> str:
+        """Of what so many models reach on it as one."""
         words = re.findall(r"\w+", self.name)
-        return f"{'-'.join(words)[:80] or 'results'}.json"
+        return f"{'-'.join(words)[:80] or 'results'}{f'-by-{models}-models' if models > 1 else ''}.json"
 
 
 class Judging(Protocol):

@@ -472,6 +472,9 @@ def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
         assert command("train", *mine, f"seed={seed}", f"run_dir=runs/r{seed}", folder=trained).returncode == 0
         judged = ["recipe=files", "recipe.test=corpus/test", f"bundle=runs/r{seed}/bundle", "bootstrap=0"]
         assert command("evaluate", *judged, folder=trained).returncode == 0
+    both = ["recipe=files", "recipe.test=corpus/test", "bundle=[runs/r1/bundle,runs/r2/bundle]", "bootstrap=0"]
+    assert command("evaluate", *both, folder=trained).returncode == 0
+    assert (trained / "runs/r1/results/files-test-en-to-de-by-2-models.json").is_file()  # and the table does not take it for r1's
     tool["main"]([str(trained / "runs/r1"), str(trained / "runs/r2")], page)
     text = page.read_text()
     assert text.startswith("before\n")
