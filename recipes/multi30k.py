@@ -68,9 +68,14 @@ class Multi30k:
 
     def _fetch(self, stem: str, language: str) -> Path:
         name = f"{stem}.{language}"
-        if self.form != "raw" or name not in _SHA256:
+        if self.form != "raw":
             raise ConfigProblem(
-                f"Multi30k has no {self.form} {name} to download",
+                "Multi30k's tokenised form is not downloaded",
+                f"put data/task1/tok of github.com/multi30k/dataset into DIR/multi30k_tok, as {name} and so on, and set recipe.folder=DIR",
+            )
+        if name not in _SHA256:
+            raise ConfigProblem(
+                f"Multi30k has no {name} to download",
                 "choose another language or test set, or name a folder that holds it: recipe.folder=DIR",
             )
         return RemoteFile(f"{_FOLDER}/{name}.gz", _SHA256[name]).fetch(cache_folder("multi30k"))

@@ -1,7 +1,7 @@
 """Floor 2: minimum Bayes risk: of many translations of a sentence, the one most like all the others.
 
-Each candidate is judged against every other as if that were the reference; the mean is its expected utility under the model, of what a
-beam finds (Kumar and Byrne, 2004) or of samples (Eikema and Aziz, 2022). N-grams are counted once a candidate and compared for all
+Each candidate is judged against all, itself among them, as if these were the references; the mean is its expected utility under the
+model, of what a beam finds (Kumar and Byrne, 2004) or of samples (Eikema and Aziz, 2022). N-grams are counted once a candidate and compared for all
 pairs in one go.
 """
 

@@ -76,6 +76,15 @@ def test_an_experiment_names_the_commands_that_train_what_it_needs(name: str) ->
     assert all(direction in folder for folder, direction in trained.items())
 
 
+@pytest.mark.parametrize("name", [path.stem for path in (CONF / "experiment").glob("*.yaml")])
+def test_an_experiment_is_judged_in_its_own_languages(name: str) -> None:
+    job = composed("train", f"experiment={name}")
+    judged = composed("evaluate", f"recipe={job.recipe_name}", *typed.asked_of(job.recipe)).recipe
+    if hasattr(job.recipe, "of"):  # else the bundle tells
+        assert (judged.source, judged.target) == (job.recipe.source, job.recipe.target)
+        assert getattr(judged, "directions", ()) == getattr(job.recipe, "directions", ())
+
+
 def test_an_experiment_may_work_on_another_recipe() -> None:
     settings = [
         "recipe@recipe.of=files",

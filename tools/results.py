@@ -61,10 +61,22 @@ def collect(run: Path, page: Path) -> list[Path]:
     """
     row = told(run)
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "results").glob("*.json"))]
-    tested = [judged for judged in found if judged["config"]["split"] == "test" and len(folders(judged["config"]["bundle"])) == 1]
+    tested = [judged for judged in found if _is_of_a_row(judged)]
     if not tested:
         sys.exit(f"{run}/results has no test set: seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
     return [_write(row, judged, page.parent / "results") for judged in tested]
+
+
+def _is_of_a_row(judged: dict[str, Any]) -> bool:
+    """Whether it says what this model alone reaches on a recipe's test split."""
+    config = judged["config"]
+    metrics = {score["metric"] for score in judged["scores"]}
+    return (
+        config.get("recipe")
+        and config["split"] == "test"
+        and len(folders(config["bundle"])) == 1
+        and metrics >= {"BLEU", "chrF++"}
+    )
 
 
 def _write(row: dict[str, Any], judged: dict[str, Any], folder: Path) -> Path:

@@ -82,7 +82,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     test_set = test_set_of(job, languages)
     if job.bundle and not job.output:
         models = folders(job.bundle)
-        output = Path(models[0]).parent / "results" / test_set.file_name(len(models))
+        output = Path(models[0]).parent / "results" / test_set.file_name(models)
     else:
         output = Path(job.output or f"{job.hypothesis}.results.json")
     check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')

@@ -1,7 +1,7 @@
 """What the commands that judge share: a test set, out of a recipe or out of files."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from seq2seq.data.directions import asked_for, by_direction
 from seq2seq.data.recipe import base_of, name_of
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
+from seq2seq.folders import digest_of
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class TestSet:
     notes: tuple[str, ...] = ()
     """What the recipe dropped."""
 
-    def file_name(self, models: int) -> str:
-        """Of what so many models reach on it as one."""
+    def file_name(self, models: Sequence[str]) -> str:
+        """Of what these models reach on it, as one if they are several. Another test set has another name, and other models beside the first."""
         words = re.findall(r"\w+", self.name)
-        return f"{'-'.join(words)[:80] or 'results'}{f'-by-{models}-models' if models > 1 else ''}.json"
+        several = f"-by-{len(models)}-models" if len(models) > 1 else ""
+        return f"{'-'.join(words)[:80]}{several}-{digest_of(self.sources, self.references, *models[1:])[:8]}.json"
 
 
 class Judging(Protocol):
@@ -107,7 +109,10 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
             "judge by a recipe that has it: recipe=NAME",
         )
     data = parts[wanted]
-    name = f"{name_of(base_of(recipe))} {job.split}, {wanted[0]} to {wanted[1]}"
+    base = base_of(recipe) if wanted[0] != wanted[1] else recipe  # what is to be made whole after noise is no text of the base
+    usual = getattr(type(base), "test", None)
+    special = f" {base.test}" if isinstance(usual, str) and base.test != usual and job.split == "test" else ""
+    name = f"{name_of(base)} {job.split}{special}, {wanted[0]} to {wanted[1]}"
     return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
 
 

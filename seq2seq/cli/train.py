@@ -70,6 +70,7 @@ class TrainJob:
     shortlist: bool
     begin_from: str | None
     begin_vocabulary: Literal["keep", "anew"]
+    runs: str
     before: dict[str, str | None]
     seed: int
     run_dir: str
@@ -231,7 +232,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 def needing(job: TrainJob) -> Iterator[None]:
     """The bundle that training begins from is looked at before its tokenizer is read, or pairs are made for hours. Where one is missing that a
     command of `before` trains, these commands are the way to mend it."""
-    commands = [command for command in job.before.values() if command]
+    text = f" experiment={name_of(base_of(job.recipe))}_"  # for other text they would be wrong
+    commands = [command for command in job.before.values() if command and text in command]
     trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
     try:
         if job.begin_from:

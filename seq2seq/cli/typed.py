@@ -16,10 +16,14 @@ def asked() -> list[str]:
 
 
 def asked_of(recipe: Any) -> list[str]:
-    """The settings that let another command judge by the recipe of this run. The languages are in the bundle, if it has only these; what
-    else was said of the recipe must be said again."""
-    left_out = "$" if hasattr(recipe, "of") else r"\+*recipe\.(source|target)="
-    return [argument for argument in asked() if re.match(r"\+*recipe[@.]", argument) and not re.match(left_out, argument)]
+    """The settings that let another command judge by the recipe of this run. What else was typed of the recipe must be typed again. The
+    languages are in the bundle; of a recipe that makes more of another's pairs they are told, whoever has chosen them."""
+    typed = [argument for argument in asked() if re.match(r"\+*recipe[@.](?!(source|target|directions)=)", argument)]
+    if not hasattr(recipe, "of"):
+        return typed
+    directions = getattr(recipe, "directions", ())
+    told = [f"recipe.directions=[{','.join(directions)}]"] if directions else []
+    return [setting("recipe.source", recipe.source), setting("recipe.target", recipe.target), *told, *typed]
 
 
 def setting(name: str, value: object) -> str:

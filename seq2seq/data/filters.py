@@ -139,6 +139,10 @@ def is_known(source: str, target: str, held_out: frozenset[str]) -> bool:
     return key(source) in held_out or key(target) in held_out
 
 
+_APART = 2
+"""To be raised when `Apart` judges otherwise."""
+
+
 @dataclass(frozen=True)
 class Apart:
     """A recipe without the training pairs of another that have a side in validation or test, for a recipe that makes more of it: what
@@ -170,7 +174,7 @@ class Apart:
         datasets.disable_progress_bars()
         # Made whole here: who adds a column would do it on the disk, beside what is kept there for others.
         rest = train.select(np.flatnonzero(keep), keep_in_memory=True).flatten_indices(keep_in_memory=True)
-        keys = {**corpus.keys, "train": digest_of(_VERSION, corpus.key("train"), "apart", sorted(held_out))}
+        keys = {**corpus.keys, "train": digest_of(_APART, corpus.key("train"), "apart", sorted(held_out))}
         return replace(corpus, splits=type(corpus.splits)({**corpus.splits, "train": rest}), provenance=provenance, keys=keys)
 
 
@@ -240,6 +244,6 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
     remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
     if leaks:
         remarks.append(
-            f"train: {leaks:,} pairs have a side that is in validation or test, too, so scores flatter; filters.decontaminate=true leaves them out"
+            f"train: {leaks:,} pairs have a side that is held out, too, so scores may flatter; filters.decontaminate=true leaves out what is in validation or test"
         )
     return keep, remarks

@@ -70,7 +70,7 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
         "identical": "say the same on both sides: left untranslated, or the same file twice",
         "max_ratio": f"have a side {RATIO:g} times as long as the other: perhaps no translations",
         "wrong_script": "are in a script that is rare on their side: another language, or sides swapped",
-        "decontaminate": "have a side that is in validation or test, too: scores will flatter",
+        "decontaminate": "have a side that is in validation or test, too: scores may flatter",
     }
     values = dict.fromkeys(counts, "true") | {"max_ratio": f"{RATIO:g}"}
     return _wrong_languages(corpus, usual) + [

@@ -87,7 +87,7 @@ class CTranslate2Engine:
         """
         if not isinstance(search, BeamSearch):
             raise ConfigProblem(
-                f"engine=ctranslate2 cannot do {type(search).__name__}: it draws other random numbers",
+                f"engine=ctranslate2 cannot do {type(search).__name__}: only a beam search is the same there",
                 "decoding=beam or engine=native",
             )
         for setting, plain in (("repetition_penalty", 1), ("groups", 1), ("coverage", 0)):

@@ -18,7 +18,7 @@ from seq2seq.atomic import remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 _FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "sharded", "compile", "hang_after")
-HARMLESS = {"run_dir", "before", "resume", "logger", "strict", "offline", *(f"trainer.{name}" for name in _FREE)}
+HARMLESS = {"run_dir", "runs", "before", "resume", "logger", "strict", "offline", *(f"trainer.{name}" for name in _FREE)}
 """Settings that may change when a run goes on."""
 _HARMLESS_ENDINGS = ("engine.workers", "engine.threads")
 """And of a recipe whose pairs are translations, how they are shared out."""

@@ -1001,7 +1001,7 @@ def row47_test_sentences_in_training(desk: Desk) -> None:
     arguments = [*desk.corpus(pairs, pairs[:5]), *BRIEF]
     write_corpus(desk.folder / "corpus", "test", pairs[5:7])
     said = desk.does("train", *arguments, "run_dir=a")
-    assert "train: 5 pairs have a side that is in validation or test, too" in said
+    assert "train: 5 pairs have a side that is held out, too" in said
     assert "filters.decontaminate=true" in said
     cleaned = desk.does("train", *arguments, "recipe.test=corpus/test", "filters.decontaminate=true", "run_dir=b")
     assert "7 pairs left out: a side is in validation or test" in cleaned

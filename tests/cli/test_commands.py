@@ -518,7 +518,12 @@ def test_compare_bundles_and_translations_made_elsewhere(trained: Path) -> None:
         ("train", ["model.heads=7"], 2, "not divisible"),
         ("train", ["experiment=multi30k_en_de", "schedule=noam"], 2, "schedule.learning_rate: there is no such setting"),
         ("train", ["experiment=multi30k_en_de", "schedule=noam"], 2, "~NAME takes out what an experiment sets"),
-        ("train", ["experiment=multi30k_en_de_after_fr"], 4, "tokenize=auto run_dir=runs/multi30k-en-fr-diverse/1"),
+        (
+            "train",
+            ["experiment=multi30k_en_de_after_fr"],
+            4,
+            "tokenize=auto runs=runs/raw run_dir=runs/raw/multi30k-en-fr-diverse/1",
+        ),
         ("train", ["tiny"], 2, "write name=value"),
         ("train", ["recipe=multi30k", "recipe.source=xx"], 2, "Multi30k has en, de, fr and cs"),
         (
