@@ -54,7 +54,6 @@ OPTIONS = (
     "model.norm_order=admin",
     "model.tied_embeddings=two-way",
     "recipe=joined",
-    "recipe=directions",
     "optimizer=muon tokenizer.vocab_size=10000",
     "model.positions=sinusoidal model.norm_order=post averaging=last schedule=inverse_square_root",
 )

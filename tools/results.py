@@ -41,15 +41,17 @@ def told(run: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         steps = list(csv.DictReader(file))
     outcome = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    losses = {int(step["step"]): float(step["validation_loss"]) for step in steps if step["validation_loss"]}
+    at_best = [step for step in steps if step["validation_loss"] and int(step["step"]) == outcome["step"]]
+    best = min(at_best, key=lambda step: abs(float(step["bleu"]) - outcome["bleu"]))  # else a mean that was no better
+    bundle = Bundle.load(run / "bundle")
     seed = next((argument.partition("=")[2] for argument in asked if argument.startswith("seed=")), "1")
     return {
         "command": shlex.join(argument for argument in asked if not argument.startswith(_OWN)),
         "seed": int(seed),
-        "parameters": sum(parameter.numel() for parameter in Bundle.load(run / "bundle").model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in bundle.model.parameters()),
         "minutes": round(max(float(step["seconds"]) for step in steps) / 60, 1),
-        "loss": losses[outcome["step"]],
-        "validation": outcome["bleu"],
+        "loss": float(best["validation_loss"]),
+        "validation": outcome["bleu"] if len(bundle.config.trained) == 1 else None,  # of several directions it is their mean
     }
 
 
@@ -99,7 +101,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         scores = [over_seeds([run["scores"][metric][0] for run in runs]) for metric in ("BLEU", "chrF++")]
         size = f"{runs[0]['parameters'] / 1e6:.2f} M"
         minutes = f"{statistics.mean(run['minutes'] for run in runs):.0f}"
-        validation = over_seeds([run["validation"] for run in runs])
+        validated = [run["validation"] for run in runs]
+        validation = "" if None in validated else over_seeds(validated)
         lines.append([test_set, size, minutes, str(len(runs)), validation, *scores, f"`{command}`"])
     signatures = sorted({f"{metric} {result['scores'][metric][1]}" for result in results for metric in ("BLEU", "chrF++")})
     return markdown(lines) + "\n" + "\n".join(f"`{signature}`" for signature in signatures)
