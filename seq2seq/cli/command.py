@@ -156,7 +156,7 @@ class Command:
         for group in self.groups:
             lines.append(f"  {group}")
             for choice in choices(group):
-                lines.append(f"    {choice:<22} {_describe(group, choice)}")
+                lines.append(f"    {choice:<24} {_describe(group, choice)}")
         lines += ["", "settings:"]
         lines += [f"  {line}" for line in self._own_settings()]
         for group in self.detailed:
