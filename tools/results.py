@@ -22,7 +22,7 @@ from seq2seq.folders import digest_of
 
 PAGE = Path(__file__).parent.parent / "recipes" / "README.md"
 BEGIN, END = "<!-- results: python tools/results.py -->", "<!-- end of results -->"
-_OWN = ("seed=", "run_dir=", "resume=", "trainer.devices=")
+_OWN = ("seed=", "run_dir=", "runs=", "resume=", "trainer.devices=")
 """Settings that do not make another row."""
 
 

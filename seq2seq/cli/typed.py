@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from seq2seq.data.recipe import name_of
+
 
 def asked() -> list[str]:
     """The settings that ask for this run, of a sweep for this one of it."""
@@ -51,7 +53,7 @@ def search_settings(search: Any) -> list[str]:
             elif value != other:
                 yield setting(f"{name}.{field.name}", value)
 
-    kind = type(search).__module__.rpartition(".")[2]
+    kind = name_of(search)
     if kind == "mbr" and isinstance(search.candidates, BeamSearch):
         kind = "mbr_beam"
     return [*([f"decoding={kind}"] if kind != "beam" else []), *unusual(search, BeamSearch(), "decoding")]

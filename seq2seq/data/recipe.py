@@ -100,9 +100,9 @@ def base_of(recipe: Any) -> Any:
     return recipe
 
 
-def name_of(recipe: Any) -> str:
-    """As it is chosen: recipe=NAME."""
-    return type(recipe).__module__.rpartition(".")[2]
+def name_of(chosen: Any) -> str:
+    """The NAME of recipe=NAME, or of another group whose choices are classes: the module that has the class."""
+    return type(chosen).__module__.rpartition(".")[2]
 
 
 @dataclass

@@ -471,7 +471,10 @@ def test_the_table_of_results_is_made_of_run_folders(trained: Path) -> None:
     page.write_text(f"before\n{tool['BEGIN']}\nold\n{tool['END']}\nafter\n")
     mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", *SMALL]
     for seed in (1, 2):
-        assert command("train", *mine, f"seed={seed}", f"run_dir=runs/r{seed}", folder=trained).returncode == 0
+        assert (
+            command("train", *mine, f"seed={seed}", f"run_dir=runs/r{seed}", f"runs=runs/of{seed}", folder=trained).returncode
+            == 0
+        )
         judged = ["recipe=files", "recipe.test=corpus/test", f"bundle=runs/r{seed}/bundle", "bootstrap=0"]
         assert command("evaluate", *judged, folder=trained).returncode == 0
     both = ["recipe=files", "recipe.test=corpus/test", "bundle=[runs/r1/bundle,runs/r2/bundle]", "bootstrap=0"]
