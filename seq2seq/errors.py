@@ -6,11 +6,12 @@ of a command as two lines, `error: …` and `fix: …`, and ends with its exit c
 
 import difflib
 import errno
+import faulthandler
 import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from seq2seq import stopping
@@ -116,10 +117,13 @@ def check_open(name: Literal["stdin", "stdout"], otherwise: str) -> None:
 def guard() -> Iterator[None]:
     """The door of every command: problems become two plain lines and an exit code, Ctrl-C becomes 130, SIGTERM 143.
 
-    Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised.
+    Set `SEQ2SEQ_TRACEBACK=1` to see where an error was raised. A crash in a library, which Python cannot catch, says where it was, too.
     """
     stopping.watch()
     _open_what_is_closed()
+    if not faulthandler.is_enabled():
+        with suppress(OSError):  # standard error is no file
+            faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):  # whatever the locale: text is UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")

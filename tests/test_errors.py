@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -59,3 +60,11 @@ def test_a_closed_pipe_is_quiet() -> None:
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
+
+
+def test_a_crash_in_a_library_says_where_it_was() -> None:
+    program = "import faulthandler\nfrom seq2seq.errors import guard\nwith guard(): faulthandler._sigsegv()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert 'File "<string>", line 3' in done.stderr

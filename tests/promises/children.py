@@ -1,6 +1,7 @@
 """Work in a child process that can be killed, or to which the file system can be unkind, at a chosen moment."""
 
 import errno
+import faulthandler
 import io
 import os
 import signal
@@ -27,6 +28,7 @@ def start(work: Callable[[], Any]) -> int:
     if child == 0:
         code = 1
         try:
+            faulthandler.enable(2)  # so that a crash says where it was in what the test has captured
             torch.set_num_threads(1)
             stopping._requests.received, stopping._requests.deferring = None, False
             work()
