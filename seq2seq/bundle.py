@@ -157,6 +157,24 @@ class Bundle:
         return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist).toward(None)
 
 
+def check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
+    """Raises:
+    BundleProblem: the two, by these names, cannot translate as one.
+    """
+    languages, others = ((bundle.config.source, bundle.config.target) for bundle in (first, other))
+    if languages != others:
+        raise BundleProblem(
+            f"{name} translates {' to '.join(languages)}, {other_name} {' to '.join(others)}", "choose bundles of one direction"
+        )
+    if first.config.model.max_length != other.config.model.max_length:
+        raise BundleProblem(f"{name} and {other_name} hold sequences of different length (max_length)", "choose others")
+    if first.tokenizer.fingerprint() != other.tokenizer.fingerprint():
+        raise BundleProblem(
+            f"{name} and {other_name} have different tokenizers",
+            "train them on the same corpus with the same tokenizer settings, and another seed",
+        )
+
+
 def config_of(folder: Path) -> BundleConfig:
     """The settings of a bundle.
 

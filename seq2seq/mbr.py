@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from seq2seq.decoding import candidates as choosing
 from seq2seq.decoding.sampling import Sampling
-from seq2seq.decoding.stepper import Hypotheses, Lexicon, Wishes
-from seq2seq.schema import require
+from seq2seq.decoding.stepper import Hypotheses, Hypothesis, Lexicon, Wishes
 
 Matrix = Any
 """(N, N) numbers of NumPy: row i, column j compares candidate i with candidate j as its reference."""
@@ -34,22 +35,27 @@ class MinimumBayesRisk:
     lexicon: Lexicon | None = None
 
     def __post_init__(self) -> None:
-        made = getattr(self.candidates, "n_best", 1)
-        require(
-            (
-                not getattr(self.candidates, "coverage", 0),
-                "coverage ranks candidates, and so does minimum Bayes risk: choose one",
-            ),
-            (1 <= self.n_best <= made, f"n_best is {self.n_best}, it must be from 1 to the {made} of candidates.n_best"),
-            (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
-        )
+        choosing.check(self, "minimum Bayes risk")
 
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> Hypotheses:
         """See `Search`."""
-        known = dict(max_target_length=self.max_target_length, lexicon=self.lexicon)
-        strictest = min((size for size in (self.no_repeats, self.candidates.no_repeats) if size), default=0)
-        made_by = replace(self.candidates, no_repeats=strictest, **known)
-        return made_by.begin(source, wishes)  # type: ignore[no-any-return]
+        return choosing.begin(self, source, wishes)
+
+    def chooser(self, source: str, target: str, device: torch.device) -> choosing.Choose:
+        """See `Choosing`."""
+        return self._choose
+
+    def _choose(
+        self, sources: Sequence[str], texts: Sequence[Sequence[str]], found: Sequence[list[Hypothesis]]
+    ) -> list[list[Hypothesis]]:
+        ranked = (
+            self.rank(of_one, [hypothesis.log_probability for hypothesis in hypotheses]) if hypotheses else []
+            for of_one, hypotheses in zip(texts, found, strict=True)
+        )
+        return [
+            [replace(hypotheses[place], score=utility) for place, utility in of_one]
+            for of_one, hypotheses in zip(ranked, found, strict=True)
+        ]
 
     def rank(self, texts: Sequence[str], log_probabilities: Sequence[float]) -> list[tuple[int, float]]:
         """The `n_best` different texts: their places in `texts` and expected utilities (0 to 100), best first.

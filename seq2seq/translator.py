@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from seq2seq.bundle import Bundle
+from seq2seq.bundle import Bundle, check_alike
 from seq2seq.data.directions import Direction
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import has_spaces, is_blank, one_line, without_halves
 from seq2seq.data.tokenizer import normalise
 from seq2seq.decoding.beam import BeamSearch
+from seq2seq.decoding.candidates import Choosing
 from seq2seq.decoding.loops import loops
 from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
-from seq2seq.errors import BundleProblem, ConfigProblem, MachineProblem
+from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.explanation import NOTHING, Explanation, explain
 from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native
-from seq2seq.mbr import MinimumBayesRisk
 from seq2seq.symbols import EOS, SPECIAL
 from seq2seq.wording import Wording, make_lexicon, phrase_tokens, says
 
@@ -108,7 +108,8 @@ class Translator:
             others: bundles that translate as one with the first.
 
         Raises:
-            ConfigProblem: the wording cannot be followed.
+            ConfigProblem: the wording cannot be followed, or models that the search needs are not named or of another direction.
+            BundleProblem: these are missing or damaged.
         """
         self.bundle, self.model, self.tokenizer = bundle, bundle.model, bundle.tokenizer
         self.models = [bundle.model, *(other.model for other in others)]
@@ -123,6 +124,10 @@ class Translator:
             max_target_length=self.model.config.max_length - 1,
             lexicon=make_lexicon(self.tokenizer, self.spaces[1], self.wording.banned) if self.wording.needs_lexicon else None,
         )
+        self._choose = None
+        if isinstance(self.search, Choosing):
+            device = next(self.model.parameters()).device
+            self._choose = self.search.chooser(bundle.config.source, bundle.config.target, device)
 
     @classmethod
     def load(
@@ -151,7 +156,7 @@ class Translator:
         folders = [bundle] if isinstance(bundle, str | Path) else bundle
         bundles = [Bundle.load(folder).toward(direction) for folder in folders]
         for folder, other in zip(folders[1:], bundles[1:], strict=True):
-            _check_alike(bundles[0], other, str(folders[0]), str(folder))
+            check_alike(bundles[0], other, str(folders[0]), str(folder))
         made = (engine or Native()).make(bundles, find_device(device), batch_size)
         return cls(bundles[0], search, batch_size, engine=made, wording=wording, others=bundles[1:])
 
@@ -210,7 +215,7 @@ class Translator:
         terms = self.wording.glossary.wanted(self._normalise(text), self.spaces[0]) if self.wording.glossary else []
         phrases = tuple(tokens for term in terms if (tokens := self._phrase(term)))
         beginning = tuple(self.tokenizer.encode_target([prefix])[0][: self.model.config.max_length - 1]) if prefix.strip() else ()
-        return _Part(ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
+        return _Part(text, ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
 
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
         # A line so long that it will be split is not encoded whole first.
@@ -233,17 +238,18 @@ class Translator:
         """What search finds for each part."""
         was_training = self.model.training
         self.model.eval()
-        found = [_Found(self._ranked(hypotheses)) for hypotheses in self._ask(self.search, parts)]
+        found = [_Found(hypotheses) for hypotheses in self._ask(self.search, parts)]
         looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i].ids)]
         careful = replace(self.search, no_repeats=min(_NO_REPEATS, self.search.no_repeats or _NO_REPEATS))
         for i, hypotheses in zip(looping, self._ask(careful, [parts[i] for i in looping]), strict=True):
-            found[i] = _Found(self._ranked(hypotheses), looped=True)
+            found[i] = _Found(hypotheses, looped=True)
         self.model.train(was_training)
         return found
 
     def _ask(self, search: Search, parts: "Sequence[_Part]") -> list[list[Hypothesis]]:
         wishes = [part.wishes for part in parts]
-        return self.engine.search(search, [part.ids for part in parts], wishes if any(w != Wishes() for w in wishes) else ())
+        found = self.engine.search(search, [part.ids for part in parts], wishes if any(w != Wishes() for w in wishes) else ())
+        return self._chosen(parts, found)
 
     def _explain(self, parts: "Sequence[_Part]", found: "Sequence[_Found]") -> list[Explanation]:
         """Of the best hypothesis of each part."""
@@ -254,13 +260,12 @@ class Translator:
             explained[i] = explanation
         return explained
 
-    def _ranked(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-        """As they are, but where the search wants to compare them as text."""
-        if not isinstance(self.search, MinimumBayesRisk) or not hypotheses:
-            return hypotheses
-        texts = self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses])
-        ranked = self.search.rank(texts, [hypothesis.log_probability for hypothesis in hypotheses])
-        return [replace(hypotheses[place], score=utility) for place, utility in ranked]
+    def _chosen(self, parts: "Sequence[_Part]", found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+        """As they are, but where the search wants to choose among them as text."""
+        if self._choose is None:
+            return found
+        texts = [self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses]) for hypotheses in found]
+        return self._choose([part.text for part in parts], texts, found)
 
     def _join(
         self, line: str, parts: "Sequence[_Part]", found: "Sequence[_Found]", explained: Sequence[Explanation]
@@ -289,26 +294,11 @@ class Translator:
         return Translation(tuple(candidates) or _NOTHING, codes, explanation)
 
 
-def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
-    """Raises BundleProblem if the two cannot translate as one."""
-    languages, others = ((bundle.config.source, bundle.config.target) for bundle in (first, other))
-    if languages != others:
-        raise BundleProblem(
-            f"{name} translates {' to '.join(languages)}, {other_name} {' to '.join(others)}", "choose bundles of one direction"
-        )
-    if first.config.model.max_length != other.config.model.max_length:
-        raise BundleProblem(f"{name} and {other_name} hold sequences of different length (max_length)", "choose others")
-    if first.tokenizer.fingerprint() != other.tokenizer.fingerprint():
-        raise BundleProblem(
-            f"{name} and {other_name} have different tokenizers",
-            "train them on the same corpus with the same tokenizer settings, and another seed",
-        )
-
-
 @dataclass(frozen=True)
 class _Part:
-    """What is translated at once: its ids, the terms its translation must hold, and what search is told of them."""
+    """What is translated at once: its text and ids, the terms its translation must hold, and what search is told of them."""
 
+    text: str
     ids: list[int]
     terms: list[str]
     wishes: Wishes

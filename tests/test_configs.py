@@ -101,6 +101,11 @@ def test_commands_after_a_training_search_as_it_did() -> None:
     asked = ["decoding.beam_size=5", "decoding.length_penalty.alpha=2.0"]
     assert typed.search_settings(composed("train", *asked).decoding) == asked
     assert typed.search_settings(composed("train").decoding) == []
+    channel = composed(
+        "train", "decoding=noisy_channel", "decoding.backward=[runs/a/bundle,'b, c']", "decoding.candidates.beam_size=30"
+    ).decoding
+    assert channel.backward == ("runs/a/bundle", "b, c")
+    assert composed("evaluate", *typed.search_settings(channel)).decoding == channel
 
 
 def test_a_bundle_brings_its_shape_and_the_settings_its_dropout(tmp_path: Path) -> None:

@@ -30,12 +30,18 @@ def asked_of(recipe: Any) -> list[str]:
 
 def setting(name: str, value: object) -> str:
     """As Hydra reads it, which takes text for a number, a list or more of its own unless it is quoted or plainly a word or a path."""
+    return f"{name}={_as_hydra_reads_it(value)}"
+
+
+def _as_hydra_reads_it(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_hydra_reads_it, value))}]"
     text = "null" if value is None else str(value)
     if isinstance(value, str | Path) and not re.fullmatch(_PLAIN, text, re.IGNORECASE | re.ASCII):
         text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
         text = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'")
         text = f"'{text}'"
-    return f"{name}={text}"
+    return text
 
 
 _PLAIN = r"(?!(?:null|true|false|nan|inf)\Z)[a-z_]+|[a-z0-9_.+@%*-]*/[a-z0-9_./+@%*-]*"
