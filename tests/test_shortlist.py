@@ -18,7 +18,7 @@ from seq2seq.model.transformer import Transformer
 from seq2seq.shortlist import Shortlist, learn_shortlist
 from seq2seq.symbols import EOS, PAD, UNK
 from seq2seq.translator import Translator
-from tests.conftest import counting_pairs, ids
+from tests.conftest import PRECISIONS, counting_pairs, ids
 
 CPU = torch.device("cpu")
 
@@ -92,7 +92,7 @@ def test_search_is_over_the_list_of_each_sentence(bundle: Bundle, several: bool)
         assert all(allowed[h.tokens].all() for h in hypotheses)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_in_every_precision_only_what_is_listed_is_said(bundle: Bundle, precision: str) -> None:
     assert bundle.shortlist
     sources = sources_for(bundle.model)

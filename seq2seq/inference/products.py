@@ -53,10 +53,11 @@ def onednn_int8(weight: Tensor, bias: Tensor | None, relu: bool) -> Product:
     packed = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8), None)
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     after: tuple[Any, ...] = (bias, 1.0, 0, torch.float32, "relu" if relu else "none", [], "")
+    steps = 255 if _adds_bytes_exactly() else 127
 
     def product(x: Tensor) -> Tensor:
         least, most = (float(value) for value in x.aminmax())
-        scale = max(max(most, 0.0) - min(least, 0.0), 1e-8) / 255
+        scale = max(max(most, 0.0) - min(least, 0.0), 1e-8) / steps
         zero = round(-min(least, 0.0) / scale)
         rounded = x.mul(1 / scale).add_(zero + 0.5).to(torch.uint8)  # whole numbers are cut off: a half more rounds
         return torch.ops.onednn.qlinear_pointwise(rounded, scale, zero, packed, scales, zeros, *after)  # type: ignore[no-any-return]
@@ -72,7 +73,14 @@ def fbgemm_int8(weight: Tensor, bias: Tensor | None, relu: bool) -> Product:
         rounded = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(rounded, bias)
     multiply = (torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic).default
-    return lambda x: multiply(x, packed, False)
+    seven_bits = not _adds_bytes_exactly()
+    return lambda x: multiply(x, packed, seven_bits)
+
+
+def _adds_bytes_exactly() -> bool:
+    """Where not (VNNI), products of bytes are added in pairs to 16 bits, which is enough for weights of 8 bits and inputs of 7: greater ones would
+    be cut off."""
+    return torch.cpu._is_vnni_supported()
 
 
 def _scales(weight: Tensor) -> Tensor:

@@ -1083,4 +1083,4 @@ def test_errors_come_soon(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyP
     print(
         f"\n{len(REFUSED_IN)} errors, median {statistics.median(REFUSED_IN):.2f} s, longest {max(REFUSED_IN):.2f} s; torch alone {of_torch:.2f} s"
     )
-    assert statistics.median(REFUSED_IN) < min(3.0, 2 * of_torch), sorted(REFUSED_IN)
+    assert statistics.median(REFUSED_IN) < 2 * of_torch, sorted(REFUSED_IN)
