@@ -52,6 +52,7 @@ def told(run: Path) -> dict[str, Any]:
         "minutes": round(max(float(step["seconds"]) for step in steps) / 60, 1),
         "loss": float(best["validation_loss"]),
         "validation": outcome["bleu"] if len(bundle.config.trained) == 1 else None,  # of several directions it is their mean
+        **({"validation_of_each": json.loads(best["bleu_of_each"])} if best.get("bleu_of_each") else {}),
     }
 
 
@@ -83,6 +84,9 @@ def _is_of_a_row(judged: dict[str, Any]) -> bool:
 
 def _write(row: dict[str, Any], judged: dict[str, Any], folder: Path) -> Path:
     row = row | {"test_set": judged["test_set"]}
+    for direction, bleu in row.pop("validation_of_each", {}).items():
+        if row["test_set"].endswith(f", {direction}"):
+            row["validation"] = bleu
     row["scores"] = {score["metric"]: [score["value"], score["signature"]] for score in judged["scores"]}
     name = re.sub(r"\W+", "-", f"{row['test_set']} {digest_of(row['command'])[:8]} seed {row['seed']}")
     path = folder / f"{name}.json"

@@ -4,12 +4,14 @@ A callback with `state_dict` and `load_state_dict` is part of the run's state.
 """
 
 import csv
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -182,7 +184,11 @@ class Meter:
         self._nll = float(state_dict["nll"])
 
 
-COLUMNS = ("step", "seconds", "train_loss", "learning_rate", "tokens_per_second", "validation_loss", "perplexity", "bleu", "chrf")
+COLUMNS = (
+    *("step", "seconds", "train_loss", "learning_rate", "tokens_per_second"),
+    *("validation_loss", "perplexity", "bleu", "chrf", "bleu_of_each"),
+)
+"""The last is JSON, direction -> BLEU, where there are several directions."""
 
 
 class MetricsFile(lightning.Callback):
@@ -210,7 +216,8 @@ class MetricsFile(lightning.Callback):
         rows: list[dict[str, str]] = []
         if self._rows and self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if list(row) == list(COLUMNS)][: self._rows]
+                # An earlier release may have had fewer columns, which came first.
+                rows = [row for row in csv.DictReader(file) if tuple(row) == COLUMNS[: len(row)]][: self._rows]
         with replacing_file(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -234,14 +241,24 @@ class MetricsFile(lightning.Callback):
         self._meter.leave_out(time.monotonic() - self._validation_started)
         result = pl_module.validation
         values = {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf}
-        self._write(trainer, result.step, values)
+        self._write(trainer, result.step, values, result.bleu_of_each if len(result.bleu_of_each) > 1 else {})
 
-    def _write(self, trainer: lightning.Trainer, step: int, values: dict[str, float]) -> None:
-        self._waiting.append({"step": step, "seconds": round(self._seconds, 1), **{k: f"{v:.6g}" for k, v in values.items()}})
+    def _write(
+        self,
+        trainer: lightning.Trainer,
+        step: int,
+        values: Mapping[str, float],
+        of_each: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        row = {"step": step, "seconds": round(self._seconds, 1), **{name: f"{value:.6g}" for name, value in values.items()}}
+        if of_each:
+            row["bleu_of_each"] = json.dumps({direction: round(value, 4) for direction, value in of_each.items()})
+        self._waiting.append(row)
         self.flush()
+        logged = {**values, **{f"bleu {direction}": value for direction, value in of_each.items()}}
         try:
             for logger in trainer.loggers:
-                logger.log_metrics(values, step=step)
+                logger.log_metrics(logged, step=step)
         except Exception as error:  # whatever a logger's service may come up with, it is not worth a run
             self._fail("a logger fails", error)
 

@@ -1,5 +1,6 @@
 """The commands as people type them, each in a process of its own."""
 
+import csv
 import gzip
 import json
 import os
@@ -377,6 +378,14 @@ def test_one_model_for_two_directions(trained: Path) -> None:
     assert "files test, de to en, 9 sentences" in judged.stdout.decode()
     written = sorted(path.name[:19] for path in (trained / "runs/both/results").iterdir())
     assert written == ["files-test-de-to-en", "files-test-en-to-de"]
+    with (trained / "runs/both/metrics.csv").open() as file:
+        validations = [json.loads(row["bleu_of_each"]) for row in csv.DictReader(file) if row["bleu"]]
+    assert [list(of_each) for of_each in validations] == [["en to de", "de to en"]] * len(validations)
+    tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "results.py"))
+    tool["collect"](trained / "runs/both", trained / "README.md")
+    best = json.loads((trained / "runs/both/result.json").read_text())["bleu"]
+    rows = [json.loads(path.read_text()) for path in sorted((trained / "results").glob("*-to-*.json"))]
+    assert sum(row["validation"] for row in rows) / 2 == pytest.approx(best, abs=1e-3)
     for direction in ("en-de", "de-en"):
         asked = command("translate", "bundle=runs/both/bundle", f"direction={direction}", folder=trained, given=b"one\n\n")
         assert asked.stdout.endswith(b"\n\n"), asked.stderr.decode()
@@ -404,6 +413,14 @@ def test_bundles_make_more_pairs(trained: Path) -> None:
     files = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "run_dir=runs/back", *SMALL]
     back = command("train", *files, "recipe.source=de", "recipe.target=en", folder=trained)
     assert back.returncode == 0, back.stderr.decode()
+    channel = ["bundle=runs/mine/bundle", "decoding=noisy_channel", "decoding.backward=[runs/back/bundle]"]
+    chosen = command("translate", *channel, folder=trained, given=b"one\n\ntwo\n")
+    assert chosen.returncode == 0, chosen.stderr.decode()
+    assert chosen.stdout.split(b"\n")[1] == b""
+    assert len(chosen.stdout.split(b"\n")) == 4
+    unnamed = command("translate", *channel[:2], folder=trained, given=b"one\n")
+    assert unnamed.returncode == 2
+    assert "needs a model that translates back, de to en" in unnamed.stderr.decode()
     cached = Path(os.environ["SEQ2SEQ_CACHE"]) / "synthetic"
     before = set(cached.glob("*/translations.txt"))
     (trained / "mono.de").write_text("eins zwei\ndrei\nvier\n")
