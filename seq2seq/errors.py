@@ -122,7 +122,7 @@ def guard() -> Iterator[None]:
     stopping.watch()
     _open_what_is_closed()
     if not faulthandler.is_enabled():
-        with suppress(OSError):  # standard error is no file
+        with suppress(OSError, ValueError, AttributeError):  # standard error is no file
             faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):  # whatever the locale: text is UTF-8
         if isinstance(stream, io.TextIOWrapper):

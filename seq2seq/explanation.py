@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seq2seq.data.text import beginnings, spelled, words_of
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.inference.forced import force, mean_attention
+from seq2seq.inference.forced import as_one, force, mean_attention
 from seq2seq.model.transformer import Transformer
 from seq2seq.symbols import EOS
 
@@ -72,7 +72,7 @@ def explain(
     begins = [beginnings(names, spaced) for names, spaced in zip(pieces, spaces, strict=True)]
     explained = []
     for source, target, *forced in zip(sources, complete, *by_model, strict=True):
-        probabilities = torch.tensor([one.log_probabilities for one in forced]).exp().mean(dim=0).tolist()
+        probabilities = as_one(forced).exp().tolist()
         attention = mean_attention(forced)
         front = tokenizer.tags_before(source)  # no word of the text
         sides = source[front:-1], target[:-1]

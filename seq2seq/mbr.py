@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from seq2seq.decoding import candidates as choosing
+from seq2seq.choosing import Choose, check_candidates
 from seq2seq.decoding.sampling import Sampling
-from seq2seq.decoding.stepper import Hypotheses, Hypothesis, Lexicon, Wishes
+from seq2seq.decoding.stepper import Hypothesis
 
 Matrix = Any
 """(N, N) numbers of NumPy: row i, column j compares candidate i with candidate j as its reference."""
@@ -24,38 +23,36 @@ Matrix = Any
 
 @dataclass(frozen=True)
 class MinimumBayesRisk:
-    """Finds candidates with another search and ranks them by expected utility. A `Search` that also knows text."""
+    """Ranks what a search finds by expected utility. See `Choosing`."""
 
     candidates: Any = field(default_factory=lambda: Sampling(n_best=32, top_p=0.9))
-    """The search that makes them: sampling, or a beam with a large n_best."""
+    """The search: sampling, or a beam with a large n_best."""
     utility: Literal["chrf", "bleu"] = "chrf"
     n_best: int = 1
-    no_repeats: int = 0
-    max_target_length: int | None = None
-    lexicon: Lexicon | None = None
 
     def __post_init__(self) -> None:
-        choosing.check(self, "minimum Bayes risk")
+        check_candidates(self, "minimum Bayes risk")
 
-    def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> Hypotheses:
-        """See `Search`."""
-        return choosing.begin(self, source, wishes)
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """See `Choosing`."""
+        return ()
 
-    def chooser(self, source: str, target: str, device: torch.device) -> choosing.Choose:
+    def check_knows(self, source: str, target: str) -> None:
+        """See `Choosing`: it asks nobody."""
+
+    def chooser(self, source: str, target: str) -> Choose:
         """See `Choosing`."""
         return self._choose
 
     def _choose(
-        self, sources: Sequence[str], texts: Sequence[Sequence[str]], found: Sequence[list[Hypothesis]]
+        self, sources: Sequence[str], texts: Sequence[Sequence[str]], found: Sequence[list[Hypothesis]], device: torch.device
     ) -> list[list[Hypothesis]]:
-        ranked = (
-            self.rank(of_one, [hypothesis.log_probability for hypothesis in hypotheses]) if hypotheses else []
-            for of_one, hypotheses in zip(texts, found, strict=True)
-        )
-        return [
-            [replace(hypotheses[place], score=utility) for place, utility in of_one]
-            for of_one, hypotheses in zip(ranked, found, strict=True)
-        ]
+        def of_one(texts: Sequence[str], hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+            ranked = self.rank(texts, [hypothesis.log_probability for hypothesis in hypotheses])
+            return [replace(hypotheses[place], score=utility) for place, utility in ranked]
+
+        return [of_one(*one) if one[1] else [] for one in zip(texts, found, strict=True)]
 
     def rank(self, texts: Sequence[str], log_probabilities: Sequence[float]) -> list[tuple[int, float]]:
         """The `n_best` different texts: their places in `texts` and expected utilities (0 to 100), best first.

@@ -89,7 +89,7 @@ class Synthetic:
             raise ConfigProblem(
                 "no bundle makes pairs", "recipe.forward=[BUNDLE], recipe.backward=[BUNDLE] or recipe.pivot=[BUNDLE]"
             )
-        _check(tasks)
+        _check(tasks, self.decoding)
         made = [self._made(task) for task in tasks]
         weights = [1.0] + [self.weight] * len(made)
         marks = ["", *(f"<{self.mark}>" if self.mark and self._makes_sources(task) else "" for task in tasks)]
@@ -182,6 +182,7 @@ class Synthetic:
         """A translation of each line, in files, each of which is kept as soon as it is done. With each line comes what its translation is to
         be like, or nothing."""
         from seq2seq.bundle import manifest_of
+        from seq2seq.choosing import bundles_of
         from seq2seq.translator import Translator
 
         folders = _folders(bundle)
@@ -189,7 +190,8 @@ class Synthetic:
         chosen = [(type(settings).__name__, plain(settings)) for settings in (self.decoding, self.engine)]
         for name in ("workers", "threads"):  # they change no translation
             chosen[1][1].pop(name, None)
-        key = digest_of(_VERSION, key, direction, manifests, chosen, *["nearest"] * likened)
+        asked = [record_file(manifest_of(Path(folder))).sha256 for folder in bundles_of(self.decoding)]
+        key = digest_of(_VERSION, key, direction, manifests, chosen, *["nearest"] * likened, *asked)
         translator = cache(lambda: Translator.load(folders, self.decoding, engine=self.engine, direction=direction))
 
         def write(folder: Path) -> None:
@@ -233,12 +235,16 @@ def _sides(corpus: Corpus) -> tuple[Callable[[], Iterator[str]], Callable[[], It
     return partial(side, 0), partial(side, 1)
 
 
-def _check(tasks: Sequence[_Task]) -> None:
-    """All bundles are there and know what they are to translate: said before one of them does so for hours."""
+def _check(tasks: Sequence[_Task], decoding: Any) -> None:
+    """All bundles are there and know what they are to translate, and those that choose among translations what these are of: said before one
+    of them translates for hours."""
     from seq2seq.bundle import config_of
+    from seq2seq.choosing import Choosing
 
     for folder, direction in dict.fromkeys((folder, task.direction) for task in tasks for folder in _folders(task.bundle)):
         config_of(folder).check_knows(direction, str(folder))
+    for direction in dict.fromkeys(task.direction for task in tasks) if isinstance(decoding, Choosing) else ():
+        decoding.check_knows(*direction)
 
 
 def _folders(bundle: str) -> list[Path]:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from seq2seq.bundle import Bundle, check_alike
+from seq2seq.choosing import Choosing, finding
 from seq2seq.data.directions import Direction
 from seq2seq.data.splitting import split_to_fit
 from seq2seq.data.text import has_spaces, is_blank, one_line, without_halves
 from seq2seq.data.tokenizer import normalise
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.decoding.candidates import Choosing
 from seq2seq.decoding.loops import loops
 from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
 from seq2seq.errors import ConfigProblem, MachineProblem
@@ -100,7 +100,7 @@ class Translator:
     ) -> None:
         """
         Args:
-            search: a `Search`; unset: beam search with its defaults.
+            search: a `Search`, or a `Choosing` that holds one; unset: beam search with its defaults.
             batch_size: at most this many sentences at a time.
             batch_tokens: and at most this many source tokens, padding counted.
             engine: what searches; unset: the bundle's model as it is, which may be in training.
@@ -119,15 +119,14 @@ class Translator:
         self.wording.check(self.spaces)
         tokenizer, spaced = self.tokenizer, self.spaces[1]
         self._phrase = cache(lambda term: phrase_tokens(tokenizer, term, spaced))  # a term comes in many lines
-        self.search = replace(
-            search or BeamSearch(),
+        search = search or BeamSearch()
+        self.search: Any = replace(
+            finding(search),  # type: ignore[type-var]
             max_target_length=self.model.config.max_length - 1,
             lexicon=make_lexicon(self.tokenizer, self.spaces[1], self.wording.banned) if self.wording.needs_lexicon else None,
         )
-        self._choose = None
-        if isinstance(self.search, Choosing):
-            device = next(self.model.parameters()).device
-            self._choose = self.search.chooser(bundle.config.source, bundle.config.target, device)
+        languages = bundle.config.source, bundle.config.target
+        self._choose = search.chooser(*languages) if isinstance(search, Choosing) else None
 
     @classmethod
     def load(
@@ -261,11 +260,11 @@ class Translator:
         return explained
 
     def _chosen(self, parts: "Sequence[_Part]", found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-        """As they are, but where the search wants to choose among them as text."""
+        """As they are, but where something chooses among them as text."""
         if self._choose is None:
             return found
         texts = [self.tokenizer.decode_target([hypothesis.tokens for hypothesis in hypotheses]) for hypotheses in found]
-        return self._choose([part.text for part in parts], texts, found)
+        return self._choose([part.text for part in parts], texts, found, next(self.model.parameters()).device)
 
     def _join(
         self, line: str, parts: "Sequence[_Part]", found: "Sequence[_Found]", explained: Sequence[Explanation]

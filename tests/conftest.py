@@ -16,7 +16,7 @@ from tests.promises.children import SOAK
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=not SOAK)
 hypothesis.settings.load_profile("ours")
 
-BFLOAT16: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+BFLOAT16 = bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 """Whether this processor has fast products in bfloat16; oneDNN makes them of AVX-512 and newer instructions."""
 PRECISIONS = ("float32", "bfloat16", "int8") if BFLOAT16 else ("float32", "int8")
 """Of products with weights that do not change."""

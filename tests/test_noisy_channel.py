@@ -14,9 +14,11 @@ from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.inference.forced import token_log_probabilities
+from seq2seq.mbr import MinimumBayesRisk
 from seq2seq.model.transformer import Transformer
 from seq2seq.noisy_channel import NoisyChannel
 from seq2seq.translator import Translator
+from seq2seq.wording import Glossary, Wording
 from tests.conftest import counting_pairs, small_config
 
 LINES = ["one two", "", "three", "four five six"]
@@ -75,6 +77,38 @@ def test_without_weight_the_beam_decides(random_model: Transformer, tokenizer: T
     channel = NoisyChannel((backward[0],), 0.0, beam(6), n_best=6)
     proposed, chosen = ([t.text for t in Translator(forward, search).stream(LINES)] for search in (beam(6), channel))
     assert proposed == chosen
+
+
+def test_one_folder_is_one(random_model: Transformer, tokenizer: Tokenizer, backward: list[str]) -> None:
+    assert NoisyChannel(backward[0]).bundles == NoisyChannel((backward[0],)).bundles == (backward[0],)
+
+
+def test_with_a_beginning_a_term_and_an_explanation(random_model: Transformer, tokenizer: Tokenizer, backward: list[str]) -> None:
+    """What is wished of the search holds for what is chosen, and what is chosen is explained."""
+    forward = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
+    wording = Wording(glossary=Glossary((("two", "zwei"),)), explain=True)
+    translator = Translator(forward, NoisyChannel(backward[0], 50.0, BeamSearch(8, n_best=8)), wording=wording)
+    (chosen,) = translator.translate_block(["one two"], ["drei"])
+    assert chosen.text.startswith("drei")
+    assert "zwei" in chosen.text.split()
+    assert chosen.explanation is not None
+    assert " ".join(chosen.explanation.target_words) == chosen.text
+
+
+def test_a_split_line_is_chosen_in_parts_and_too_little_memory_is_said(
+    random_model: Transformer, tokenizer: Tokenizer, backward: list[str]
+) -> None:
+    forward = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
+    (chosen,) = Translator(forward, NoisyChannel(backward[0], candidates=beam(6))).translate_block(["one two three. " * 40])
+    assert "LONG_SPLIT" in chosen.codes
+    assert chosen.text
+
+    class NoMemory:
+        def search(self, search: object, sources: Sequence[object], wishes: object = ()) -> list[list[object]]:
+            return [[] for _ in sources]
+
+    without = Translator(forward, NoisyChannel(backward[0], candidates=beam(6)), engine=NoMemory())  # type: ignore[arg-type]
+    assert without.translate_block(["one", ""])[0].codes == ("MEMORY",)
 
 
 def test_what_the_models_have_no_room_for_stays_as_it_was(
@@ -139,7 +173,7 @@ def test_what_cannot_translate_back(random_model: Transformer, tokenizer: Tokeni
         ({"weight": -1.0}, "not negative"),
         ({"weight": math.nan}, "not negative"),
         ({"candidates": BeamSearch(4, coverage=0.2)}, "coverage ranks candidates"),
-        ({"no_repeats": -1}, "no_repeats is -1"),
+        ({"candidates": MinimumBayesRisk(n_best=5)}, "candidates is MinimumBayesRisk"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], said: str) -> None:

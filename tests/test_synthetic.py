@@ -17,9 +17,10 @@ from seq2seq.data.recipe import Corpus, pairs_of
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
-from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem
 from seq2seq.inference.native import Native
 from seq2seq.model.transformer import Transformer
+from seq2seq.noisy_channel import NoisyChannel
 from seq2seq.synthetic import Synthetic, dealt, nearest
 from seq2seq.translator import Translator
 from tests.conftest import counting_pairs, write_corpus
@@ -140,6 +141,32 @@ def test_bundles_are_looked_at_before_any_translates(
     with pytest.raises(DataProblem, match="wants pairs of fr and de"):
         Synthetic("en", "de", files, BeamSearch(1), Native(), (bundles[0],), pivot=(str(tmp_path / "french"),)).load()
     assert "translated" not in capsys.readouterr().err
+
+
+def test_models_that_choose_are_looked_at_first_and_others_choose_anew(
+    tmp_path: Path, bundles: list[str], random_model: Transformer, tokenizer: Tokenizer
+) -> None:
+    """They are told by what is in their folder, not by its name."""
+    train = write_corpus(tmp_path, "train", counting_pairs(11))
+    files = Files("en", "de", train=str(train), validation=str(train))
+    candidates = BeamSearch(6, n_best=6, lengths=LengthLimits(1, 3))
+
+    def made() -> list[tuple[str, str]]:
+        search = NoisyChannel(str(tmp_path / "back"), 100.0, candidates)
+        recipe = Synthetic("en", "de", files, search, Native("float32", workers=1), (bundles[0],), keep=False)
+        return list(pairs_of(recipe.load().splits["train"]))
+
+    with pytest.raises(BundleProblem, match="back is not a bundle"):
+        made()
+    Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer).save(tmp_path / "back")
+    with pytest.raises(ConfigProblem, match="back does not know de to en"):
+        made()
+    chosen = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        Bundle(BundleConfig("de", "en", random_model.config), Transformer(random_model.config), tokenizer).save(tmp_path / "back")
+        chosen.append(made())
+    assert chosen[0] != chosen[1]
 
 
 def test_a_bundle_between_source_and_target_is_no_pivot(tmp_path: Path, bundles: list[str]) -> None:

@@ -230,16 +230,17 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
 @contextmanager
 def needing(job: TrainJob) -> Iterator[None]:
-    """The bundle that training begins from is looked at before its tokenizer is read, or pairs are made for hours. Where one is missing that a
+    """The bundle that training begins from, and those that validation asks, are looked at before anything is read, or made for hours. Where one is missing that a
     command of `before` trains, these commands are the way to mend it."""
     text = f" experiment={name_of(base_of(job.recipe))}_"  # for other text they would be wrong
     commands = [command for command in job.before.values() if command and text in command]
     trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
     try:
-        if job.begin_from:
-            from seq2seq.bundle import check_bundle
+        from seq2seq.bundle import check_bundle
+        from seq2seq.choosing import bundles_of
 
-            check_bundle(Path(job.begin_from))
+        for folder in (*([job.begin_from] if job.begin_from else []), *bundles_of(job.decoding)):
+            check_bundle(Path(folder))
         yield
     except MissingProblem as problem:
         if not any(folder and problem.folder.startswith(folder) for folder in trained):

@@ -159,6 +159,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     """To a file that grows under another name, with a journal, so that a command that was killed can go on."""
     from seq2seq.atomic import sha256
     from seq2seq.bundle import manifest_of
+    from seq2seq.choosing import bundles_of
     from seq2seq.data.lines import as_record
     from seq2seq.data.packing import packing_for
 
@@ -167,7 +168,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     pack, pack_report = packing_for(output), packing_for(report)
     engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
     settings = {
-        "bundle": [sha256(manifest_of(Path(bundle))) for bundle in folders(job.bundle)],
+        "bundle": [sha256(manifest_of(Path(bundle))) for bundle in (*folders(job.bundle), *bundles_of(job.decoding))],
         "decoding": config["decoding"],
         "engine": engine,
         "direction": job.direction,

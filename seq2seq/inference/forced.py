@@ -1,5 +1,6 @@
 """What a model makes of translations that are given to it ("forced decoding"): how probable it finds each token, and where it looks."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.batch import make_batch
+from seq2seq.errors import is_out_of_memory
 from seq2seq.model.attention import MultiHeadAttention, scaled_dot_product_attention
 from seq2seq.model.transformer import Transformer
 
@@ -38,9 +40,8 @@ def force(
     Args:
         sources: ids of each sentence, EOS at the end.
         targets: ids of each translation, EOS at the end.
-        batch_tokens: at most about this many tokens of a side at a time, padding counted.
+        batch_tokens: at most about this many tokens of a side at a time, padding counted; half as many where memory is short.
     """
-    device = next(model.parameters()).device
     found: list[Forced] = [Forced([])] * len(sources)
     by_length = sorted(range(len(sources)), key=lambda i: -max(len(sources[i]), len(targets[i])))
     was_training = model.training
@@ -49,18 +50,39 @@ def force(
     while start < len(by_length):
         longest = max(len(side[by_length[start]]) for side in (sources, targets))
         numbers = by_length[start : start + max(1, batch_tokens // longest)]
+        try:
+            together = _forced(model, [sources[i] for i in numbers], [targets[i] for i in numbers], attention)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(numbers) == 1:
+                raise
+            batch_tokens = len(numbers) // 2 * longest
+            continue
         start += len(numbers)
-        batch = make_batch([sources[i] for i in numbers], [targets[i] for i in numbers]).to(device)
-        with torch.inference_mode(), _watching(model, attention) as weights:
-            logits = model(batch.source, batch.target_input)
-            log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
-            wanted = log_probs.gather(2, batch.target_output[:, :, None]).squeeze(2).tolist()
-            seen = torch.stack(weights).mean(dim=0) if attention else logits
-        for row, i in enumerate(numbers):
-            T, S = len(targets[i]), len(sources[i])
-            found[i] = Forced(wanted[row][:T], seen[row, :T, :S] if attention else None)
+        for i, forced in zip(numbers, together, strict=True):
+            found[i] = forced
     model.train(was_training)
     return found
+
+
+def _forced(
+    model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], attention: bool
+) -> list[Forced]:
+    """All in one batch."""
+    batch = make_batch(sources, targets).to(next(model.parameters()).device)
+    with torch.inference_mode(), _watching(model, attention) as weights:
+        logits = model(batch.source, batch.target_input)
+        log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+        wanted = log_probs.gather(2, batch.target_output[:, :, None]).squeeze(2).tolist()
+        seen = torch.stack(weights).mean(dim=0) if attention else logits
+    return [
+        Forced(of_one[: len(target)], seen[row, : len(target), : len(source)] if attention else None)
+        for row, (of_one, source, target) in enumerate(zip(wanted, sources, targets, strict=True))
+    ]
+
+
+def as_one(of_models: Sequence[Forced]) -> Tensor:
+    """(T): of one translation, the log of the mean of the probabilities which several models give each token."""
+    return torch.tensor([forced.log_probabilities for forced in of_models]).logsumexp(dim=0) - math.log(len(of_models))
 
 
 def mean_attention(of_models: Sequence[Forced]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from seq2seq.bundle import Bundle
 from seq2seq.errors import BundleProblem, ConfigProblem
 from seq2seq.inference.engine import Engine, TorchEngine
-from seq2seq.inference.products import Precision, prepared, rows_packed
+from seq2seq.inference.products import Precision, adds_bytes_exactly, prepared, rows_packed
 from seq2seq.inference.workers import Workers, best_workers
 from seq2seq.schema import require
 from seq2seq.shortlist import Shortlist
@@ -68,4 +68,4 @@ def best_precision(device: torch.device) -> Precision:
     """bfloat16 on a GPU that has it; int8 on a CPU that multiplies bytes in one instruction (VNNI), float32 on any other."""
     if device.type != "cpu":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "int8" if torch.cpu._is_vnni_supported() else "float32"
+    return "int8" if adds_bytes_exactly() else "float32"

@@ -53,13 +53,14 @@ def onednn_int8(weight: Tensor, bias: Tensor | None, relu: bool) -> Product:
     packed = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8), None)
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     after: tuple[Any, ...] = (bias, 1.0, 0, torch.float32, "relu" if relu else "none", [], "")
-    steps = 255 if _adds_bytes_exactly() else 127
+    steps = 255 if adds_bytes_exactly() else 127
 
     def product(x: Tensor) -> Tensor:
         least, most = (float(value) for value in x.aminmax())
         scale = max(max(most, 0.0) - min(least, 0.0), 1e-8) / steps
         zero = round(-min(least, 0.0) / scale)
-        rounded = x.mul(1 / scale).add_(zero + 0.5).to(torch.uint8)  # whole numbers are cut off: a half more rounds
+        # Whole numbers are cut off: a half more rounds. The greatest input may then be one above the last step.
+        rounded = x.mul(1 / scale).add_(zero + 0.5).clamp_(max=steps).to(torch.uint8)
         return torch.ops.onednn.qlinear_pointwise(rounded, scale, zero, packed, scales, zeros, *after)  # type: ignore[no-any-return]
 
     return product
@@ -73,13 +74,13 @@ def fbgemm_int8(weight: Tensor, bias: Tensor | None, relu: bool) -> Product:
         rounded = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(rounded, bias)
     multiply = (torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic).default
-    seven_bits = not _adds_bytes_exactly()
+    seven_bits = not adds_bytes_exactly()
     return lambda x: multiply(x, packed, seven_bits)
 
 
-def _adds_bytes_exactly() -> bool:
-    """Where not (VNNI), products of bytes are added in pairs to 16 bits, which is enough for weights of 8 bits and inputs of 7: greater ones would
-    be cut off."""
+def adds_bytes_exactly() -> bool:
+    """Whether this processor has VNNI with AVX-512, the one torch tells of. Without, products of bytes are added in pairs to 16 bits, which is enough
+    for weights of 8 bits and inputs of 7: greater sums would be cut off."""
     return torch.cpu._is_vnni_supported()
 
 
