@@ -28,8 +28,9 @@ class NoisyChannel:
 
     backward: str | tuple[str, ...] = ()
     """Folders of bundles that translate back; several do it as one."""
-    weight: float = 1.0
-    """Of log p(source | translation) / source tokens, which is added to the score of the search."""
+    weight: float = 0.25
+    """Of log p(source | translation) against the log p(translation | source) of the search. To the score of the search, which is that over a length
+    penalty, it is added over the penalty that the search's best candidate has: the source is as long whatever its translation."""
     candidates: Any = field(default_factory=lambda: BeamSearch(20, n_best=20))
     n_best: int = 1
 
@@ -76,29 +77,34 @@ class _Channel:
         wanted = self._tokenizer.encode_target(sources)
         asked: list[tuple[int, Hypothesis]] = []
         read: list[list[int]] = []
-        chosen: list[list[Hypothesis]] = []
+        as_they_are: list[list[Hypothesis]] = [[] for _ in sources]
         for i, (of_one, hypotheses) in enumerate(zip(texts, found, strict=True)):
             first: dict[str, Hypothesis] = {}
             for text, hypothesis in zip(of_one, hypotheses, strict=True):
                 first.setdefault(text, hypothesis)
-            chosen.append([])
             for ids, hypothesis in zip(self._tokenizer.encode_source(list(first)), first.values(), strict=True):
                 if max(len(ids), len(wanted[i])) > self._most:
-                    chosen[i].append(hypothesis)
+                    as_they_are[i].append(hypothesis)
                 else:
                     asked.append((i, hypothesis))
                     read.append(ids)
         ranked: list[list[Hypothesis]] = [[] for _ in sources]
-        for (i, hypothesis), score in zip(asked, self._found_again(read, [wanted[i] for i, _ in asked], device), strict=True):
-            ranked[i].append(replace(hypothesis, score=hypothesis.score + self._weight * score))
+        found_again = self._found_again(read, [wanted[i] for i, _ in asked], device)
+        for (i, hypothesis), log_probability in zip(asked, found_again, strict=True):
+            score = hypothesis.score + self._weight * log_probability / _penalty(found[i][0])
+            ranked[i].append(replace(hypothesis, score=score))
         return [
-            [*sorted(by_channel, key=lambda hypothesis: -hypothesis.score), *as_they_are][: self._n_best]
-            for by_channel, as_they_are in zip(ranked, chosen, strict=True)
+            [*sorted(by_channel, key=lambda hypothesis: -hypothesis.score), *others][: self._n_best]
+            for by_channel, others in zip(ranked, as_they_are, strict=True)
         ]
 
     def _found_again(
         self, translations: Sequence[Sequence[int]], sources: Sequence[Sequence[int]], device: torch.device
     ) -> list[float]:
-        """Of each source, given a translation, the mean log-probability of its tokens."""
+        """Of each source, given a translation, the log-probability."""
         by_model = [force(model.to(device), translations, sources) for model in self._models]
-        return [float(as_one(of_one).mean()) for of_one in zip(*by_model, strict=True)]
+        return [float(as_one(of_one).sum()) for of_one in zip(*by_model, strict=True)]
+
+
+def _penalty(hypothesis: Hypothesis) -> float:
+    return hypothesis.log_probability / hypothesis.score if hypothesis.score else 1.0

@@ -11,8 +11,9 @@ from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.directions import tag
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.beam import BeamSearch
-from seq2seq.decoding.penalties import LengthLimits
+from seq2seq.decoding.penalties import LengthLimits, LengthPenalty
 from seq2seq.errors import BundleProblem, ConfigProblem
+from seq2seq.inference.engine import TorchEngine
 from seq2seq.inference.forced import token_log_probabilities
 from seq2seq.mbr import MinimumBayesRisk
 from seq2seq.model.transformer import Transformer
@@ -50,21 +51,21 @@ def test_adds_what_the_models_give_the_source(
 ) -> None:
     forward = Bundle(BundleConfig("en", "de", random_model.config), random_model, tokenizer)
     models = [Bundle.load(folder).model for folder in backward[:count]]
-    channel = NoisyChannel(tuple(backward[:count]), 50.0, beam(6), n_best=3)
+    channel = NoisyChannel(tuple(backward[:count]), 5.0, beam(6), n_best=3)
     proposed, chosen = (list(Translator(forward, search).stream(LINES)) for search in (beam(6), channel))
     changed = False
     for line, before, after in zip(LINES, proposed, chosen, strict=True):
         if not line:
             assert after.text == ""
             continue
+        (wanted,) = tokenizer.encode_target([line])
         expected: dict[str, float] = {}
+        length = len(TorchEngine([random_model]).search(beam(6), tokenizer.encode_source([line]))[0][0].tokens) + 1
         for candidate in before.candidates:
-            read, (wanted,) = tokenizer.encode_source([candidate.text]), tokenizer.encode_target([line])
+            read = tokenizer.encode_source([candidate.text])
             by_model = [token_log_probabilities(model, read, [wanted])[0] for model in models]
-            mean = math.fsum(
-                math.log(math.fsum(map(math.exp, of_token)) / count) for of_token in zip(*by_model, strict=True)
-            ) / len(wanted)
-            expected.setdefault(candidate.text, candidate.score + 50.0 * mean)
+            tokens = (math.log(math.fsum(map(math.exp, of_token)) / count) for of_token in zip(*by_model, strict=True))
+            expected.setdefault(candidate.text, candidate.score + 5.0 * math.fsum(tokens) / ((5 + length) / 6) ** 0.6)
         best = sorted(expected, key=lambda text: -expected[text])[:3]
         assert [candidate.text for candidate in after.candidates] == best
         assert [candidate.score for candidate in after.candidates] == pytest.approx([expected[text] for text in best], abs=1e-4)
@@ -133,20 +134,15 @@ def test_a_model_of_several_directions_is_asked_for_the_right_one(random_model: 
     tokenizer = Tokenizer.train(config, [s for s, _ in pairs], [t for _, t in pairs])
     both = made(tokenizer, 3, "en", "de", (("en", "de"), ("de", "en")))
     both.save(tmp_path / "both")
-    channel = NoisyChannel((str(tmp_path / "both"),), candidates=beam(6))
+    search = BeamSearch(6, n_best=6, length_penalty=LengthPenalty("none"), lengths=LengthLimits(1, 3))
+    channel = NoisyChannel((str(tmp_path / "both"),), candidates=search)
     (chosen,) = Translator(both.toward(("en", "de")), channel).translate_block(["one two"])
-    (proposed,) = Translator(both.toward(("en", "de")), beam(6)).translate_block(["one two"])
+    (proposed,) = Translator(both.toward(("en", "de")), search).translate_block(["one two"])
     back = both.toward(("de", "en"))
-    scores = [
-        candidate.score
-        + sum(
-            row := token_log_probabilities(
-                back.model, back.tokenizer.encode_source([candidate.text]), back.tokenizer.encode_target(["one two"])
-            )[0]
-        )
-        / len(row)
-        for candidate in proposed.candidates
-    ]
+    scores = []
+    for candidate in proposed.candidates:
+        read, wanted = back.tokenizer.encode_source([candidate.text]), back.tokenizer.encode_target(["one two"])
+        scores.append(candidate.score + 0.25 * sum(token_log_probabilities(back.model, read, wanted)[0]))
     assert chosen.candidates[0].score == pytest.approx(max(scores), abs=1e-5)
 
 
