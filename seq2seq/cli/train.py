@@ -230,8 +230,8 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
 @contextmanager
 def needing(job: TrainJob) -> Iterator[None]:
-    """The bundle that training begins from, and those that validation asks, are looked at before anything is read, or made for hours. Where one is missing that a
-    command of `before` trains, these commands are the way to mend it."""
+    """The bundle that training begins from, and those that validation asks, are looked at before anything is read, or made for hours. Where one is
+    missing that a command of `before` trains, these commands are the way to mend it."""
     text = f" experiment={name_of(base_of(job.recipe))}_"  # for other text they would be wrong
     commands = [command for command in job.before.values() if command and text in command]
     trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
