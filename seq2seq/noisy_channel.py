@@ -46,21 +46,27 @@ class NoisyChannel:
 
     def check_knows(self, source: str, target: str) -> None:
         """See `Choosing`."""
+        for folder in self._named(source, target):
+            config_of(Path(folder)).check_knows((target, source), folder)
+
+    def chooser(self, source: str, target: str) -> Choose:
+        """See `Choosing`."""
+        back: list[Bundle] = []
+        for folder in self._named(source, target):
+            bundle = Bundle.load(folder)
+            bundle.config.check_knows((target, source), folder)
+            back.append(bundle.toward((target, source)))
+            check_alike(back[0], back[-1], self.bundles[0], folder)
+        return _Channel(back, self.weight, self.n_best)
+
+    def _named(self, source: str, target: str) -> tuple[str, ...]:
+        """The bundles, of which there must be one."""
         if not self.bundles:
             raise ConfigProblem(
                 f"decoding=noisy_channel needs a model that translates back, {target} to {source}",
                 "decoding.backward=RUN/bundle, the folder that a training of that direction has written",
             )
-        for folder in self.bundles:
-            config_of(Path(folder)).check_knows((target, source), folder)
-
-    def chooser(self, source: str, target: str) -> Choose:
-        """See `Choosing`."""
-        self.check_knows(source, target)
-        back = [Bundle.load(folder).toward((target, source)) for folder in self.bundles]
-        for bundle, folder in zip(back[1:], self.bundles[1:], strict=True):
-            check_alike(back[0], bundle, self.bundles[0], folder)
-        return _Channel(back, self.weight, self.n_best)
+        return self.bundles
 
 
 class _Channel:

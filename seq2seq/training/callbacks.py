@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -231,7 +230,7 @@ class MetricsFile(lightning.Callback):
                 "learning_rate": learning_rate(trainer),
                 "tokens_per_second": self._meter.tokens_per_second,
             }
-            self._write(trainer, pl_module.step, values)
+            self._write(trainer, pl_module.step, values, {})
             self._meter.reset()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -243,13 +242,7 @@ class MetricsFile(lightning.Callback):
         values = {"validation_loss": result.loss, "perplexity": result.perplexity, "bleu": result.bleu, "chrf": result.chrf}
         self._write(trainer, result.step, values, result.bleu_of_each if len(result.bleu_of_each) > 1 else {})
 
-    def _write(
-        self,
-        trainer: lightning.Trainer,
-        step: int,
-        values: Mapping[str, float],
-        of_each: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
+    def _write(self, trainer: lightning.Trainer, step: int, values: Mapping[str, float], of_each: Mapping[str, float]) -> None:
         row = {"step": step, "seconds": round(self._seconds, 1), **{name: f"{value:.6g}" for name, value in values.items()}}
         if of_each:
             row["bleu_of_each"] = json.dumps({direction: round(value, 4) for direction, value in of_each.items()})
