@@ -1,5 +1,6 @@
 """The ablation's trainings can be run, and its table says what came of them."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -21,6 +22,17 @@ def test_commands_of_runs_that_are_not_there_are_printed(tmp_path: Path, capsys:
     assert len(commands) == len(ablation.OPTIONS) * len(ablation.SEEDS)
     assert len({command[1] for command in commands}) == len(commands)  # run folders
     assert {command[0] for command in commands} == {"seq2seq-train"}
+
+
+def test_what_is_in_the_table_is_not_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"{ablation.BEGIN}\n{ablation.END}", encoding="utf-8")
+    row = {"option": "optimizer=muon", "seed": 2, "parameters": 2_090_000, "minutes": 8, "loss": 1.5, "validation": 40.0}
+    (tmp_path / "ablation.json").write_text(json.dumps([row]), encoding="utf-8")
+    ablation.main(tmp_path, page)
+    folders = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert [folder[-1] for folder in folders if "/optimizer-muon/" in folder] == ["1"]
+    assert "`optimizer=muon`" in page.read_text(encoding="utf-8")
 
 
 def test_the_table_has_means_and_what_is_gained() -> None:

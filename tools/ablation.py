@@ -1,7 +1,7 @@
 """What each option brings on validation: python tools/ablation.py FOLDER
 
-Prints the trainings that FOLDER does not hold yet, one command a line (`… | sh` runs them), takes what is there into recipes/ablation.json, and
-writes the table in recipes/README.md from it: each option alone and some together, against the experiment as it stands.
+Takes the trainings that FOLDER holds into recipes/ablation.json, writes the table in recipes/README.md from it (each option alone and some together,
+against the experiment as it stands), and prints what is in neither, one command a line: `… | sh` runs them.
 """
 
 import json
@@ -98,7 +98,7 @@ def main(folder: Path, page: Path = PAGE) -> None:
         run = folder / (re.sub(r"\W+", "-", option) or "nothing") / str(seed)
         if (run / "result.json").is_file():
             rows[option, seed] = {**told(run), "option": option}
-        else:
+        elif (option, seed) not in rows:
             print(shlex.join(["seq2seq-train", f"run_dir={run}", *settings(option), f"seed={seed}"]))
     if rows:
         write_text(kept, json.dumps(list(rows.values()), indent=2) + "\n")
