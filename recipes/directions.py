@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seq2seq.data.directions import inheriting, loaded, parsed, swapped, together, weights_in
+from seq2seq.data.directions import Direction, check_languages_are_told, inheriting, loaded, parsed, swapped, together, weights_in
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of, tempered
 from seq2seq.schema import require
 
@@ -36,7 +36,7 @@ class Directions:
         # The pairs of one direction, the other way round, are those of the other, even where a file does not say which side is which.
         main = loaded(self.of, (self.source, self.target), splits)
         known = {(self.source, self.target): main, (self.target, self.source): swapped(main)}
-        corpora = [known.get(each) or loaded(self.of, each, splits) for each in map(parsed, self.directions)]
+        corpora = [known.get(each) or self._others(each, splits) for each in map(parsed, self.directions)]
         sizes = [len(corpus.splits["train"]) if "train" in splits else 1 for corpus in corpora]
         weights = tempered(sizes, self.temperature)
         if self.copies and "train" in splits:
@@ -45,6 +45,11 @@ class Directions:
             weights += [self.copies] * len(spoken)
         several = together(corpora, (self.source, self.target), weights)
         return replace(several, directions=tuple(each for each in several.directions if each[0] != each[1]))
+
+    def _others(self, direction: Direction, splits: Sequence[str]) -> Corpus:
+        corpus = loaded(self.of, direction, splits)
+        check_languages_are_told(corpus, next(code for code in direction if code not in (self.source, self.target)))
+        return corpus
 
 
 def _copied(corpus: Corpus) -> Corpus:

@@ -11,7 +11,9 @@ from seq2seq.data.parallel import in_folder, local_folder, parallel_corpus, reco
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.errors import DataProblem
 from seq2seq.folders import cache_folder
+from seq2seq.schema import require
 
+_MOST = 0.1
 _LICENCE = "CC BY 2.0 FR, tatoeba.org"
 _URL = "https://object.pouta.csc.fi/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"
 
@@ -28,9 +30,12 @@ class Tatoeba:
     target: str
     folder: str | None = None
     held_out: int = 2000
-    """Sentences of validation and of test, about, when the split is drawn."""
+    """Sentences of validation and of test, about, when the split is drawn; each is a tenth of all at the most."""
     sha256: str | None = None
     """Of the downloaded archive. Unset: whatever comes is taken, and its SHA-256 is written into the provenance."""
+
+    def __post_init__(self) -> None:
+        require((self.held_out >= 1, f"held_out is {self.held_out}, it must be at least 1"))
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
         languages = (self.source, self.target)
@@ -79,7 +84,7 @@ def draw_splits(pairs: Iterable[Pair], held_out: int) -> dict[str, list[Pair]]:
     for source, target in pairs:
         first, second = sorted((root((0, source)), root((1, target))))
         parent[second] = first
-    share = held_out / max(len(pairs), 1)
+    share = min(held_out / max(len(pairs), 1), _MOST)
     splits: dict[str, list[Pair]] = {"train": [], "validation": [], "test": []}
     for source, target in pairs:
         group = root((0, source))

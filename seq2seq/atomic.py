@@ -1,4 +1,4 @@
-"""Floor 0: a file or folder under its final name is complete.
+"""Floor 0: a file or folder under its final name is complete, and one process at a time writes it.
 
 Write under a temporary name beside it, fsync, rename once. A folder can carry a
 manifest, which is written last and tells whether what is there is what was written.
@@ -6,15 +6,17 @@ manifest, which is written last and tells whether what is there is what was writ
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from seq2seq.errors import BundleProblem, NewerProblem
 
@@ -34,6 +36,33 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(file: IO[Any]) -> bool:
+    """Whether an open file is this process's alone from now on, until it is closed or the process ends; False if another has it. Where the
+    file system has no locks, processes are not kept apart."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def opened_alone(path: Path, patience: float) -> IO[bytes] | None:
+    """A file to read and to append to, that no other process has so; None if another still has it after `patience` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        file = path.open("a+b")
+        if lock(file):
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    return file
+            file.close()  # whoever had it has finished meanwhile, and removed it
+            continue
+        file.close()
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -95,9 +95,9 @@ def _least_p(first: System, other: System, lowercase: bool) -> float:
     return float(min(1.0, 2.0 ** (1 - differing)))
 
 
-def sentence_scores(system: System, references: Sequence[str]) -> list[float]:
+def sentence_scores(system: System, references: Sequence[str], lowercase: bool = False) -> list[float]:
     """chrF++ of each sentence by itself."""
-    metric = metric_of("chrf++", "13a", False)
+    metric = metric_of("chrf++", "13a", lowercase)
     return [
         float(metric.sentence_score(translation, [reference]).score)
         for translation, reference in zip(system.translations, references, strict=True)
@@ -112,7 +112,7 @@ def wins(ours: Sequence[float], theirs: Sequence[float]) -> tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Bucket:
-    """Sentences of similar length: so many words at least and at most, and a score for each system."""
+    """Sentences of similar length, in words or characters at least and at most, and a score for each system."""
 
     shortest: int
     longest: int
@@ -124,14 +124,15 @@ BUCKETS = 5
 
 
 def by_length(
-    systems: Sequence[System], references: Sequence[str], score: Callable[[list[str], list[str]], float]
+    systems: Sequence[System], references: Sequence[str], score: Callable[[list[str], list[str]], float], spaces: bool = True
 ) -> list[Bucket]:
     """The sentences in a few groups by the words of their references, and the score of each group.
 
     Args:
         score: of translations and references.
+        spaces: whether there are spaces between words; otherwise characters are counted.
     """
-    lengths = np.array([len(reference.split()) for reference in references])
+    lengths = np.array([len(reference.split() if spaces else reference) for reference in references])
     bounds = np.unique(np.quantile(lengths, np.linspace(0, 1, BUCKETS + 1)).round().astype(int))
     if len(bounds) == 1:
         bounds = np.array([bounds[0], bounds[0] + 1])

@@ -94,6 +94,18 @@ def evaluate(
     return scores
 
 
+def with_meaning(metrics: Sequence[Metric], tokenize: str) -> list[Metric]:
+    """These, but for TER where BLEU counts characters: it counts words, which such text does not part.
+
+    Raises:
+        ConfigProblem: none is left.
+    """
+    left = [name for name in metrics if not (name == "ter" and tokenize == "char")]
+    if not left:
+        raise ConfigProblem("TER counts words, and there are no spaces between them", "metrics=[bleu,chrf++]")
+    return left
+
+
 NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
 
 

@@ -5,19 +5,15 @@ read and written, with SHA-256. Going on reads that back, cuts off what a kill l
 checks that the input is the same as far as it was read. In the end the files are renamed; a file under its final name is complete.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
-from seq2seq.atomic import sync
+from seq2seq.atomic import opened_alone, sync
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 
 
@@ -48,7 +44,10 @@ class Journal:
         self._streams: list[IO[bytes]] = []
         self.lines = 0
         files[0].parent.mkdir(parents=True, exist_ok=True)
-        self._log = _locked(self._path, files[0])
+        log = opened_alone(self._path, _PATIENCE)
+        if log is None:
+            raise MachineProblem(f"another command is writing {files[0]}", "wait for it, or choose another output")
+        self._log = log
         try:
             self._begin(settings, resume, overwrite)
         except BaseException:
@@ -65,11 +64,11 @@ class Journal:
                 f"{self._partials[0]} is there from an earlier command, {found[-1].get('lines', 0):,} lines of it finished",
                 "go on with resume=true, or begin anew with overwrite=true",
             )
-        if found and resume:
+        if len(found) > 1 and resume:
             self._take_up(found, settings)
         else:
-            if files[0].exists() and not overwrite:
-                raise ConfigProblem(f"{files[0]} exists", "choose another output, or overwrite=true")
+            if not overwrite and not (resume and found) and (there := [file for file in files if file.exists()]):
+                raise ConfigProblem(f"{there[0]} exists", "choose another output, or overwrite=true")
             self._log.truncate(0)
             for path in self._partials:
                 path.unlink(missing_ok=True)
@@ -95,8 +94,7 @@ class Journal:
                 + "; ".join(f"{name} was {entries[0].get(name)}, is {settings[name]}" for name in differing),
                 "repeat it as it was, or begin anew with overwrite=true",
             )
-        nothing = {"lines": 0, "read": self._read.hexdigest(), "files": [(0, self._read.hexdigest())] * len(self._files)}
-        last: dict[str, Any] = entries[-1] if len(entries) > 1 else nothing
+        last = entries[-1]
         self.lines, self._digest_of_input = int(last["lines"]), str(last["read"])
         for i, (partial, final) in enumerate(zip(self._partials, self._files, strict=True)):
             if not partial.exists() and final.exists():
@@ -168,31 +166,6 @@ class Journal:
 
 _PATIENCE = 1.0
 """Seconds that processes of a command that was killed are given to end."""
-
-
-def _locked(path: Path, final: Path) -> IO[bytes]:
-    """A journal to read and to append to, that no other command has open.
-
-    Raises:
-        MachineProblem: one has.
-    """
-    until = time.monotonic() + _PATIENCE
-    while True:
-        journal = path.open("a+b")
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                journal.close()
-                if time.monotonic() > until:
-                    raise MachineProblem(f"another command is writing {final}", "wait for it, or choose another output") from None
-                time.sleep(_PATIENCE / 10)
-                continue
-            # A file system without locks: two commands are not kept apart there.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(journal.fileno()).st_ino:
-                return journal
-        journal.close()  # whoever had it has finished meanwhile, and removed it
 
 
 def is_complete(file: Path) -> bool:

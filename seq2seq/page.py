@@ -1,13 +1,13 @@
 """Floor 2: a comparison as one HTML page that needs nothing else: tables, curves as SVG, word differences."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from string import Template
 
 from seq2seq.comparison import Bucket, System, Verdict
+from seq2seq.data.text import runs
 
 COLOURS = ("#0b6e99", "#b45309", "#4d7c0f", "#9d174d", "#6d28d9", "#525252")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 240, 44, 28, 12
@@ -43,6 +43,8 @@ class Comparison:
     wins: Sequence[tuple[int, int, int]]
     """Of each system but the first: sentences that are better, the same, worse."""
     buckets: Sequence[Bucket]
+    counted: str
+    """What their lengths are in: words or characters."""
     better: Sequence[Sentence]
     """Where the last system gains most over the first."""
     worse: Sequence[Sentence]
@@ -97,7 +99,7 @@ def _lengths(comparison: Comparison, names: Sequence[str]) -> str:
     rows = [
         [f"{b.shortest} to {b.longest}", f"{b.sentences:,}", *(f"{score:.2f}" for score in b.scores)] for b in comparison.buckets
     ]
-    return _section("BLEU by length of the reference", _table(["words", "sentences", *map(escape, names)], rows))
+    return _section("BLEU by length of the reference", _table([comparison.counted, "sentences", *map(escape, names)], rows))
 
 
 def _sentence(sentence: Sentence, names: Sequence[str]) -> str:
@@ -112,7 +114,7 @@ def _sentence(sentence: Sentence, names: Sequence[str]) -> str:
 
 def differences(reference: str, translation: str) -> str:
     """The translation as HTML, with words that are not in the reference at their place marked."""
-    ours, theirs = (re.findall(r"\w+|[^\w\s]|\s+", text) for text in (translation, reference))
+    ours, theirs = runs(translation), runs(reference)
     marked = []
     for kind, start, stop, _, _ in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         text = escape("".join(ours[start:stop]))

@@ -95,7 +95,13 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str], allow_t
         items = [_convert(arguments[0], v, f"{where}[{i}]", problems, allow_targets) for i, v in enumerate(value)]
         return tuple(items) if origin is tuple else items
     if origin is dict:
-        return dict(value) if isinstance(value, Mapping) else fail(f"expected a mapping, got {value!r}")
+        if not isinstance(value, Mapping):
+            return fail(f"expected a mapping, got {value!r}")
+        name, said = arguments
+        return {
+            _convert(name, key, where, problems, allow_targets): _convert(said, one, f"{where}.{key}", problems, allow_targets)
+            for key, one in value.items()
+        }
     return _scalar(expected, value, fail)
 
 

@@ -8,8 +8,8 @@ from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.data.directions import Direction, inheriting, loaded, together, weights_in, written
-from seq2seq.data.lines import read_lines, writing_lines
+from seq2seq.data.directions import Direction, check_languages_are_told, inheriting, loaded, together, weights_in, written
+from seq2seq.data.lines import check_encoding, read_lines, scan, writing_lines
 from seq2seq.data.parallel import record_file
 from seq2seq.data.recipe import Corpus, make_corpus, pairs_of
 from seq2seq.errors import ConfigProblem, DataProblem
@@ -77,6 +77,10 @@ class Synthetic:
                 self.mark is None or (self.mark.isalpha() and f"<{self.mark}>" not in SPECIAL),
                 f"mark is {self.mark!r}, it must be letters, and no special token",
             ),
+            (
+                self.mark is None or bool(self.backward or self.pivot),
+                "mark is for sources that a bundle has made: recipe.backward or recipe.pivot",
+            ),
         )
 
     def load(self, splits: Sequence[str] = ("train", "validation", "test")) -> Corpus:
@@ -105,8 +109,10 @@ class Synthetic:
         for bundle in self.backward:
             if self.monolingual:
                 file = Path(self.monolingual)
+                record = record_file(file)
+                check_encoding(scan(file), self.monolingual)
                 lines = partial(read_lines, file)
-                yield _Task(bundle, back, lines, lines, record_file(file).sha256)
+                yield _Task(bundle, back, lines, lines, record.sha256)
             else:
                 yield _Task(bundle, back, targets, targets, real.key("train"), real, sources)
         pairs_of_third = cache(self._pairs_of_third)
@@ -122,11 +128,7 @@ class Synthetic:
             corpus = loaded(self.of, (third, other), ("train",))
         except (ConfigProblem, DataProblem) as problem:
             raise type(problem)(f"recipe.pivot wants pairs of {third} and {other}: {problem.message}", problem.fix) from None
-        if named := [file.name for file in corpus.provenance.files if ".tsv" in file.name]:
-            raise ConfigProblem(
-                f"{named[0]} does not say which languages its columns are, so it has no {third}",
-                f"files by language: PREFIX.{third} and PREFIX.{other}",
-            )
+        check_languages_are_told(corpus, third)
         return corpus
 
     def _pivots(self, bundle: str) -> list[Direction]:

@@ -17,11 +17,12 @@ from seq2seq.data.text import has_spaces, is_blank, one_line, without_halves
 from seq2seq.data.tokenizer import normalise
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.loops import loops
-from seq2seq.decoding.stepper import Hypothesis, Search, Wishes
+from seq2seq.decoding.stepper import UNSPEAKABLE, Hypothesis, Search, Wishes
 from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.explanation import NOTHING, Explanation, explain
 from seq2seq.inference.engine import Engine, TorchEngine
 from seq2seq.inference.native import Native
+from seq2seq.model.dropout import evaluating
 from seq2seq.symbols import EOS, SPECIAL
 from seq2seq.wording import Wording, make_lexicon, phrase_tokens, says
 
@@ -165,6 +166,8 @@ class Translator:
 
     def stream(self, lines: Iterable[str], chunk: int = 8192) -> Iterator[Translation]:
         """Translate any number of lines with `chunk` of them in memory. Longer chunks sort better by length."""
+        if isinstance(lines, str):
+            raise TypeError("one text was given where lines are translated: put it in a list")
         lines = iter(lines)
         while block := list(islice(lines, chunk)):
             yield from self.translate_block(block)
@@ -212,7 +215,7 @@ class Translator:
 
     def _part(self, text: str, ids: list[int], prefix: str) -> "_Part":
         terms = self.wording.glossary.wanted(self._normalise(text), self.spaces[0]) if self.wording.glossary else []
-        phrases = tuple(tokens for term in terms if (tokens := self._phrase(term)))
+        phrases = tuple(tokens for term in terms if (tokens := self._phrase(term)) and not {*UNSPEAKABLE} & {*tokens})
         beginning = tuple(self.tokenizer.encode_target([prefix])[0][: self.model.config.max_length - 1]) if prefix.strip() else ()
         return _Part(text, ids, terms, Wishes(tuple(token for token in beginning if token != EOS), phrases))
 
@@ -235,19 +238,24 @@ class Translator:
 
     def _search(self, parts: "Sequence[_Part]") -> "list[_Found]":
         """What search finds for each part."""
-        was_training = self.model.training
-        self.model.eval()
-        found = [_Found(hypotheses) for hypotheses in self._ask(self.search, parts)]
-        looping = [i for i, part in enumerate(found) if part.hypotheses and loops(part.hypotheses[0].tokens, parts[i].ids)]
-        careful = replace(self.search, no_repeats=min(_NO_REPEATS, self.search.no_repeats or _NO_REPEATS))
-        for i, hypotheses in zip(looping, self._ask(careful, [parts[i] for i in looping]), strict=True):
-            found[i] = _Found(hypotheses, looped=True)
-        self.model.train(was_training)
+        with evaluating(self.models):
+            found = [_Found(hypotheses) for hypotheses in self._ask(self.search, parts)]
+            looping = [i for i, (part, of_part) in enumerate(zip(parts, found, strict=True)) if of_part.loops(part)]
+            careful = replace(self.search, no_repeats=min(_NO_REPEATS, self.search.no_repeats or _NO_REPEATS))
+            for i, hypotheses in zip(looping, self._ask(careful, [parts[i] for i in looping]), strict=True):
+                found[i] = _Found(hypotheses, looped=True)
         return found
 
     def _ask(self, search: Search, parts: "Sequence[_Part]") -> list[list[Hypothesis]]:
-        wishes = [part.wishes for part in parts]
-        found = self.engine.search(search, [part.ids for part in parts], wishes if any(w != Wishes() for w in wishes) else ())
+        """Those that must say as many phrases together: their beam has room for these."""
+        found: list[list[Hypothesis]] = [[] for _ in parts]
+        for phrases in sorted({len(part.wishes.phrases) for part in parts}):
+            places = [i for i, part in enumerate(parts) if len(part.wishes.phrases) == phrases]
+            of_these = search.with_room(phrases) if isinstance(search, BeamSearch) else search
+            wishes = [parts[i].wishes for i in places]
+            wishes = wishes if any(wish != Wishes() for wish in wishes) else []
+            for i, hypotheses in zip(places, self.engine.search(of_these, [parts[i].ids for i in places], wishes), strict=True):
+                found[i] = hypotheses
         return self._chosen(parts, found)
 
     def _explain(self, parts: "Sequence[_Part]", found: "Sequence[_Found]") -> list[Explanation]:
@@ -309,6 +317,10 @@ class _Found:
 
     hypotheses: list[Hypothesis]
     looped: bool = False
+
+    def loops(self, part: _Part) -> bool:
+        """Whether the best repeats itself without end, after what it must begin with."""
+        return bool(self.hypotheses) and loops(self.hypotheses[0].tokens[len(part.wishes.prefix) :], part.ids)
 
 
 _MOST_CHARACTERS_A_TOKEN = 16

@@ -1,20 +1,17 @@
 """Floor 2: wishes in words. A glossary, banned phrases and given beginnings become what search is told in tokens."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from seq2seq.data.text import BYTE_PIECE, SPACE_MARK
+from seq2seq.data.text import BYTE_PIECE, SPACE_MARK, is_letter, runs
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.stepper import Banned, Lexicon
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.symbols import EOS
-
-_WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,12 @@ class Glossary:
     def wanted(self, text: str, spaces: bool) -> list[str]:
         """The target terms whose source terms stand in a text: whole words, whatever their case, longer terms before the shorter
         ones they hold; anywhere in the text if the source language is written without spaces."""
-        if not spaces:
-            return list(dict.fromkeys(target for source, target in self.terms if source in text))
-        words, found, at = _words(text), [], 0
-        while at < len(words):
-            for length in range(min(self._longest, len(words) - at), 0, -1):
-                if target := self._by_words.get(words[at : at + length]):
+        units: Sequence[str] = _words(text) if spaces else text
+        known: Mapping[Any, str] = self._by_words if spaces else self._by_characters
+        longest, found, at = max(map(len, known), default=0), [], 0
+        while at < len(units):
+            for length in range(min(longest, len(units) - at), 0, -1):
+                if target := known.get(units[at : at + length]):
                     found.append(target)
                     at += length - 1
                     break
@@ -62,19 +59,23 @@ class Glossary:
         return {_words(source): target for source, target in self.terms}
 
     @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self._by_words), default=0)
+    def _by_characters(self) -> dict[str, str]:
+        return dict(self.terms)
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORDS.findall(text.casefold()))
+    return tuple(run for run in runs(text.casefold()) if not run.isspace())
 
 
 def says(text: str, term: str, spaces: bool) -> bool:
     """Whether a text holds a term in whole words; anywhere if its language is written without spaces."""
     if not spaces:
         return term in text
-    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", " ".join(text.split())) is not None
+    text, at = f" {' '.join(text.split())} ", 0
+    while (at := text.find(term, at + 1)) >= 0:
+        if not is_letter(text[at - 1]) and not is_letter(text[at + len(term)]):
+            return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ _BYTES_FROM = 0xF700
 
 
 def _is_letter(character: str) -> bool:
-    return character.isalnum() or character in "_\ue000" or _BYTES_FROM + 0x80 <= ord(character) <= _BYTES_FROM + 0xFF
+    return is_letter(character) or character == "\ue000" or _BYTES_FROM + 0x80 <= ord(character) <= _BYTES_FROM + 0xFF
 
 
 _MOST_CELLS = 20_000_000
@@ -195,7 +196,7 @@ def _reading_machine(spellings: Sequence[str], phrases: set[str], spaces: bool) 
     number = {text: i for i, text in enumerate(beginnings, start=2)}
     if (len(number) + 2) * len(spellings) > _MOST_CELLS:
         raise ConfigProblem(
-            f"{len(phrases):,} banned phrases are too many for a vocabulary of {len(spellings):,} tokens",
+            f"the banned phrases have {len(number):,} beginnings, too many for a vocabulary of {len(spellings):,} tokens",
             "ban fewer or shorter phrases",
         )
     alphabet = sorted({character for phrase in phrases for character in phrase})

@@ -82,6 +82,7 @@ def test_the_page_says_everything_and_obeys_nothing() -> None:
             verdicts,
             [(3, 2, 1)],
             [],
+            "words",
             [sentence],
             [sentence],
             [Curve(evil, [(1, 10), (2, 20)])],
@@ -99,3 +100,16 @@ def test_the_page_says_everything_and_obeys_nothing() -> None:
         "loses most",
     ):
         assert text in made
+
+
+def test_without_regard_to_case_sentences_do_not_differ_by_it() -> None:
+    shouting = System("shouting", [text.upper() for text in REFERENCES])
+    assert sentence_scores(shouting, REFERENCES, lowercase=True) == [100.0] * len(REFERENCES)
+    assert max(sentence_scores(shouting, REFERENCES)) < 50
+
+
+def test_what_has_no_spaces_is_counted_in_characters() -> None:
+    references = ["猫" * length for length in range(1, 41)]
+    buckets = by_length([System("a", references)], references, lambda ours, theirs: 0.0, spaces=False)
+    assert (buckets[0].shortest, buckets[0].longest) == (1, 8)
+    assert len(buckets) == 5

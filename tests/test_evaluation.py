@@ -1,8 +1,8 @@
 import pytest
 import sacrebleu
 
-from seq2seq.errors import DataProblem
-from seq2seq.evaluation import evaluate, tokenizer_for
+from seq2seq.errors import ConfigProblem, DataProblem
+from seq2seq.evaluation import chosen_tokenizer, evaluate, tokenizer_for, with_meaning
 
 HYPOTHESES = ["the cat sat on the mat today", "a dog barks very loudly", "hello big wide world ."]
 REFERENCES = ["the cat sat on a mat today", "a dog barks loudly", "hello big wide world ."]
@@ -58,3 +58,10 @@ def test_the_interval_of_a_hopeless_system_is_no_accident() -> None:
     score = evaluate(hypotheses, references, ["bleu"], bootstrap=50)[0]
     assert score.low is not None
     assert score.low <= score.value
+
+
+def test_ter_is_left_out_where_there_are_no_words_to_count() -> None:
+    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "th")) == ["bleu"]
+    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "zh")) == ["bleu", "ter"]
+    with pytest.raises(ConfigProblem, match="TER counts words"):
+        with_meaning(("ter",), "char")

@@ -60,6 +60,7 @@ DOORS = {
     },
     "numpy": {"data", "comparison", "mbr", "shortlist", "training/data.py", "training/memory.py", "export"},
     "ctranslate2": {"export"},
+    "wandb": {"training/loggers.py"},
     "datasets": {"data", "recipes"},
     "sentencepiece": {"data/tokenizer.py"},
     "zstandard": {"data/packing.py"},

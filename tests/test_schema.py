@@ -61,6 +61,16 @@ def test_says_what_is_wrong(values: dict, said: str) -> None:
     assert said in str(raised.value)
 
 
+def test_a_mapping_holds_what_it_is_said_to() -> None:
+    @dataclass(frozen=True)
+    class Named:
+        of_each: dict[str, int | None]
+
+    assert build(Named, {"of_each": {"a": 1, "b": None}}) == Named({"a": 1, "b": None})
+    with pytest.raises(ConfigProblem, match=r"of_each\.b: expected a whole number, got 'x'"):
+        build(Named, {"of_each": {"a": 1, "b": "x"}})
+
+
 def test_says_everything_at_once() -> None:
     with pytest.raises(ConfigProblem) as raised:
         build(Outer, {"rate": "x", "inner": {"size": "y", "colour": 1}})

@@ -10,6 +10,7 @@ from seq2seq.decoding.loops import loops
 from seq2seq.decoding.penalties import LengthLimits
 from seq2seq.decoding.sampling import Sampling
 from seq2seq.decoding.stepper import Hypothesis
+from seq2seq.errors import BundleProblem
 from seq2seq.inference.engine import TorchEngine
 from seq2seq.model.transformer import Transformer
 from seq2seq.translator import Translator
@@ -167,3 +168,36 @@ def test_bytes_that_are_no_text_are_flagged(translator: Translator) -> None:
     lines = ["one \ufffd two", "one \ud800 two", "one\x00two", "one"]
     codes = [{"BAD_UTF8", "CONTROL"} & set(translation.codes) for translation in translator.stream(lines)]
     assert codes == [{"BAD_UTF8"}, {"BAD_UTF8"}, {"CONTROL"}, set()]
+
+
+def test_a_text_by_itself_is_no_list_of_lines(translator: Translator) -> None:
+    with pytest.raises(TypeError, match="put it in a list"):
+        translator.translate("one two")  # type: ignore[arg-type]
+
+
+def test_a_long_beginning_is_no_repetition(bundle: Bundle) -> None:
+    (found,) = Translator(bundle, BeamSearch(2, lengths=LengthLimits(0, 60))).translate_block(["one"], ["zwei " * 45])
+    assert "LOOP" not in found.codes
+
+
+def test_all_models_of_an_ensemble_translate_without_dropout(bundle: Bundle) -> None:
+    config = replace(bundle.config.model, dropout=0.5)
+    models = [Transformer(config) for _ in range(2)]
+    for model in models:
+        model.load_state_dict(bundle.model.state_dict())
+    first, other = (replace(bundle, model=model) for model in models)
+    lines = [s for s, _ in counting_pairs(20)]
+    expected = Translator(first, SHORT, others=[replace(other, model=other.model.eval())]).translate(lines)
+    for model in models:
+        model.train()
+    assert Translator(first, SHORT, others=[other]).translate(lines) == expected
+    assert all(model.training for model in models)
+
+
+def test_scores_that_are_no_numbers_are_not_taken_for_short_memory(bundle: Bundle) -> None:
+    broken = Transformer(bundle.config.model).eval()
+    with torch.no_grad():
+        for weight in broken.parameters():
+            weight.fill_(float("nan"))
+    with pytest.raises(BundleProblem, match="no numbers"):
+        Translator(replace(bundle, model=broken), SHORT).translate(["one"])

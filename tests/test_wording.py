@@ -3,6 +3,7 @@
 import pickle
 import re
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.bundle import Bundle, BundleConfig
-from seq2seq.data.text import beginnings, spelled, words_of
+from seq2seq.data.text import beginnings, runs, spelled, words_of
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.penalties import LengthLimits
@@ -23,6 +24,7 @@ from seq2seq.translator import Translator
 from seq2seq.wording import Glossary, Wording, _reading_machine, _spelling, make_lexicon, phrase_tokens, says
 from tests.conftest import NUMBERS, ZAHLEN, small_config
 
+FROZEN = Path(__file__).parent / "frozen" / "0.1" / "bundle"
 TERMS = Glossary.parse(["one two\tZwölf", "One\tEins", "", "three  \t drei mal drei"], "terms")
 SEARCH = BeamSearch(4, lengths=LengthLimits(1.0, 20))
 
@@ -294,3 +296,46 @@ def test_words_of_an_explanation_are_text() -> None:
         "本",
         "A",
     ]
+
+
+def test_words_hold_the_marks_on_their_letters() -> None:
+    """कल (yesterday) is no word of कला (art), whose last letter carries a vowel sign; a mark is a letter in decomposed text, too."""
+    assert Glossary((("कल", "yesterday"),)).wanted("यह कला है, कल", True) == ["yesterday"]
+    assert Glossary((("कल", "yesterday"),)).wanted("यह कला है", True) == []
+    assert not says("यह कला है", "कल", True)
+    assert says("कल, कला", "कल", True)
+    assert not says("cafe\u0301", "cafe", True)
+    assert runs("यह कला!  है") == ["यह", " ", "कला", "!", "  ", "है"]
+
+
+def test_without_spaces_the_longest_term_is_taken_once() -> None:
+    cities = Glossary((("東京", "Tokio"), ("東京都", "Präfektur Tokio"), ("京都", "Kioto")))
+    assert cities.wanted("東京都に行く", False) == ["Präfektur Tokio"]
+    assert cities.wanted("東京と京都", False) == ["Tokio", "Kioto"]
+
+
+def test_terms_that_the_model_would_say_are_said_in_its_order() -> None:
+    """By itself a narrow beam would drop what has said no term yet, and with it the translation of the words between them."""
+    trained, terms = Bundle.load(FROZEN), dict(zip(NUMBERS, ZAHLEN, strict=True))
+    others = [[NUMBERS[i] for i in torch.randperm(10).tolist() if i not in (1, 2)][:3] for _ in range(30)]
+    lines = [f"{first} two {second} three {third}" for first, second, third in others]
+    expected = [" ".join(terms[word] for word in line.split()) for line in lines]
+
+    def right(beam: int, wording: Wording | None = None) -> int:
+        found = Translator(trained, BeamSearch(beam), wording=wording).translate(lines)
+        return sum(ours == theirs for ours, theirs in zip(found, expected, strict=True))
+
+    wanted = Wording(Glossary((("two", "zwei"), ("three", "drei"))))
+    assert right(8, wanted) >= 7
+    assert [right(beam, wanted) for beam in (1, 2, 4)] == [right(8, wanted)] * 3
+
+
+def test_terms_may_repeat_what_may_not_be_repeated() -> None:
+    trained = Bundle.load(FROZEN)
+    glossary = Glossary((("one", "drei vier fünf sechs"), ("two", "drei vier fünf sieben")))
+    for size in (2, 3):
+        search = BeamSearch(8, no_repeats=size, lengths=LengthLimits(2, 10))
+        (found,) = Translator(trained, search, wording=Wording(glossary)).stream(["one two"])
+        assert found.codes == ()
+        assert says(found.text, "drei vier fünf sechs", True)
+        assert says(found.text, "drei vier fünf sieben", True)

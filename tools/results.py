@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seq2seq.atomic import write_text
 from seq2seq.bundle import Bundle
 from seq2seq.cli.sweep import markdown, over_seeds
@@ -64,20 +66,23 @@ def collect(run: Path, page: Path) -> list[Path]:
     """
     row = told(run)
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "results").glob("*.json"))]
-    tested = [judged for judged in found if _is_of_a_row(judged)]
+    trained = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    tested = [judged for judged in found if _is_of_a_row(judged, trained)]
     if not tested:
-        sys.exit(f"{run}/results has no test set: seq2seq-evaluate bundle={run}/bundle recipe=… split=test")
+        how = f"with decoding and tokenize as in {run}/config.yaml"
+        sys.exit(f"{run}/results has no test set of that search: seq2seq-evaluate bundle={run}/bundle recipe=… split=test, {how}")
     return [_write(row, judged, page.parent / "results") for judged in tested]
 
 
-def _is_of_a_row(judged: dict[str, Any]) -> bool:
-    """Whether it says what this model alone reaches on a recipe's test split."""
+def _is_of_a_row(judged: dict[str, Any], trained: dict[str, Any]) -> bool:
+    """Whether it says what this model alone reaches on a recipe's test split, searched and compared as in the validation of its training."""
     config = judged["config"]
     metrics = {score["metric"] for score in judged["scores"]}
     return (
         config.get("recipe")
         and config["split"] == "test"
         and len(folders(config["bundle"])) == 1
+        and all(config[name] == trained[name] for name in ("decoding", "tokenize"))
         and metrics >= {"BLEU", "chrF++"}
     )
 

@@ -24,11 +24,13 @@ class Beginning:
     strict: bool
 
     def line(self, name: str, text: str, *remarks: str) -> None:
-        self.console.print(f"[dim]{name:<10}[/] {text}")
+        from rich.markup import escape
+
+        self.console.print(f"[dim]{name:<10}[/] {escape(text)}")
         if remarks and self.strict:
             raise DataProblem("; ".join(remarks), "mend that, or train without strict=true")
         for remark in remarks:
-            self.console.print(f"{'':<10} [yellow]{remark}[/]")
+            self.console.print(f"{'':<10} [yellow]{escape(remark)}[/]")
 
     def batches(self, data: "TranslationData", batch: BatchConfig, max_length: int) -> None:
         source_padding, target_padding = data.plan.padding_share()

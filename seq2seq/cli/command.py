@@ -7,15 +7,18 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from typing import Any, TypeVar
 
 from seq2seq.errors import ConfigProblem, did_you_mean, guard, problem_of, report
 from seq2seq.schema import build
 
 Job = TypeVar("Job")
+_SWEEP = ("-m", "--multirun")
 COMPOSED = "--composed"
 """The only argument of a command that is given its composed config on the standard input: another process of the same job."""
 
@@ -51,6 +54,9 @@ class Command:
                 config = json.load(sys.stdin)
                 work(build(job, config, allow_targets=True), config)
                 return
+            sys.argv[1:] = sorted(
+                sys.argv[1:], key=lambda argument: argument not in _SWEEP
+            )  # Hydra reads no flag between settings
             self._check_overrides()
             self._run(job, work)
 
@@ -89,64 +95,100 @@ class Command:
         try:
             plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise ConfigProblem(str(error).split("\n")[0], f"{self.script} --help lists the settings") from None
+            raise ConfigProblem(str(error).split("\n")[0], self._listed) from None
         return build(job, plain, allow_targets=True), plain
 
     @property
     def script(self) -> str:
         return f"seq2seq-{self.name}"
 
+    @property
+    def _listed(self) -> str:
+        return f"{self.script} --cfg job prints every setting, {self.script} --help says what they are for"
+
     def _check_overrides(self) -> None:
         """Compose once before Hydra does, so that what is wrong is said in one line with the nearest right name."""
-        arguments = sys.argv[1:]
+        arguments = [argument for argument in sys.argv[1:] if argument not in _SWEEP]
         if any(argument.startswith("-") for argument in arguments):
-            return  # multirun, --cfg and the like: Hydra's own business
+            return  # --cfg and the like: Hydra's own business
         from hydra import compose, initialize_config_module
         from hydra.errors import HydraException, OverrideParseException
         from omegaconf.errors import OmegaConfBaseException
 
         with initialize_config_module("seq2seq.conf", version_base="1.3"):
             try:
-                compose(self.config_name, overrides=arguments, return_hydra_config=True)
+                tried = [arguments] if arguments == sys.argv[1:] else self._tried(arguments)
+                for arguments in tried:
+                    compose(self.config_name, overrides=arguments, return_hydra_config=True)
             except OverrideParseException as error:
                 name, separator, value = error.override.partition("=")
                 if not separator:
-                    raise ConfigProblem(
-                        f"'{name}' is not a setting: write name=value", f"{self.script} --help lists the settings"
-                    ) from None
+                    raise ConfigProblem(f"'{name}' is not a setting: write name=value", self._listed) from None
                 fix = f"""quote the value, twice because of the shell: '{name}="{value}"'"""
                 raise ConfigProblem(
                     f"{error.override} cannot be read: some characters have a meaning of their own", fix
                 ) from None
             except (HydraException, OmegaConfBaseException) as error:
+                settings = self._of_choices(arguments, compose)
                 for argument in arguments:
-                    self._explain(argument, compose)
-                raise ConfigProblem(" ".join(str(error).split("\n")[:2]), f"{self.script} --help lists the settings") from None
+                    self._explain(argument, settings)
+                if several := next(
+                    (argument for argument in arguments if f"'{argument}'" in str(error) and "," in argument), None
+                ):
+                    name, _, value = several.partition("=")
+                    raise ConfigProblem(
+                        f"{several} is several values", f"a sweep over them: {self.script} -m …; as one list: '{name}=[{value}]'"
+                    ) from None
+                raise ConfigProblem(" ".join(str(error).split("\n")[:2]), self._listed) from None
 
-    def _explain(self, argument: str, compose: Callable[..., Any]) -> None:
+    def _tried(self, sweep: Sequence[str]) -> Iterator[list[str]]:
+        """Command lines that between them have every choice of a group that a sweep goes through, and of every other setting its first value."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        overrides = OverridesParser.create().parse_overrides(list(sweep))
+        values = [_values(override, None if override.key_or_group in self.groups else 1) for override in overrides]
+        values = [each for each in values if each]
+        for number in range(max(map(len, values), default=1)):
+            yield [each[min(number, len(each) - 1)] for each in values]
+
+    def _of_choices(self, arguments: Sequence[str], compose: Callable[..., Any]) -> Any:
+        """The settings that there are with the choices that are among the arguments; if one of these is none, with the usual ones."""
+        from hydra.errors import HydraException
+
+        chosen = [argument for argument in arguments if argument.lstrip("+").partition("=")[0].split("@")[0] in self.groups]
+        with suppress(HydraException):
+            return compose(self.config_name, overrides=chosen)
+        return compose(self.config_name)
+
+    def _explain(self, argument: str, settings: Any) -> None:
         """Raise for the argument that is wrong, if its name or choice is."""
         name, separator, value = argument.lstrip("+~").partition("=")
         if not separator:
-            raise ConfigProblem(f"'{argument}' is not a setting: write name=value", f"{self.script} --help lists the settings")
-        settings = compose(self.config_name)
-        head = name.split(".")[0]
+            raise ConfigProblem(f"'{argument}' is not a setting: write name=value", self._listed)
+        head, _, last = name.rpartition(".")[0].partition(".")[0] or name, *name.rpartition(".")[1:]
         if head in self.groups and head not in settings and head != name:
             raise ConfigProblem(
                 f"{name} is a setting of a {head}, and none is chosen", f"choose one first: {head}={'|'.join(choices(head))}"
             )
-        known = [*_dotted(settings), *self.groups, "experiment"]
+        there = [*_dotted(settings), *self.groups]
         folder = name.split("@")[0]
         if folder in self.groups and value not in choices(folder) and not argument.startswith("~"):
             raise ConfigProblem(
                 f"there is no {folder} '{value}'{did_you_mean(value, choices(folder))}",
                 f"the choices are {', '.join(choices(folder))}",
             )
-        for group in self.groups:
-            known += [f"{group}.{key}" for choice in choices(group) for key in _keys(group, choice)]
-        if name not in known:
-            raise ConfigProblem(
-                f"there is no setting '{name}'{did_you_mean(name, known)}", f"{self.script} --help lists the settings"
-            )
+        if name in there or "@" in name:
+            return
+        having = [choice for choice in choices(head) if last in _keys(head, choice)] if head in self.groups else []
+        if having and name.count(".") == 1:
+            said = f"{name} is a setting of {head}={'|'.join(having)}, and another {head} is chosen"
+            inside = next((one for one in there if one.startswith(f"{head}.") and one.endswith(f".{last}")), None)
+            raise ConfigProblem(said, f"{inside}={value}" if inside else f"choose it: {head}={having[0]}; {self._listed}")
+        known = [
+            *there,
+            *(f"{group}.{key}" for group in self.groups for choice in choices(group) for key in _keys(group, choice)),
+        ]
+        raise ConfigProblem(f"there is no setting '{name}'{did_you_mean(name, known)}", self._listed)
 
     def help(self) -> str:
         """Examples, the choices of each group, and the settings with their values now."""
@@ -175,6 +217,19 @@ class Command:
         text = _read(f"{self.config_name}.yaml")
         body = text[text.index("\n\n") :].split("\nhydra:")[0]
         return body.strip().split("\n")
+
+
+def _values(override: Any, most: int | None) -> list[str]:
+    """Of what a setting goes through in a sweep the first, each as it would be typed; nothing, if that is for a sweeper to find."""
+    from hydra.errors import HydraException
+
+    if not override.is_sweep_override():
+        return [override.input_line]
+    name = override.input_line.partition("=")[0]
+    try:
+        return [f"{name}={value}" for value in islice(override.sweep_string_iterator(), most)]
+    except HydraException:
+        return []
 
 
 def choices(group: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
-from seq2seq.cli.translating import load_translator
+from seq2seq.cli.translating import load_translator, run_of
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
 
@@ -21,8 +21,8 @@ COMMAND = Command(
     "compare",
     "two or more systems on one test set: scores, chance, and a page",
     (
-        "seq2seq-compare systems=[runs/a/bundle,runs/b/bundle] recipe=multi30k split=test",
-        "seq2seq-compare systems=[out.a.de,out.b.de] source=test.en reference=test.de output=a-b.html",
+        "seq2seq-compare 'systems=[runs/a/bundle,runs/b/bundle]' recipe=multi30k split=test",
+        "seq2seq-compare 'systems=[out.a.de,out.b.de]' source=test.en reference=test.de output=a-b.html",
     ),
     ("recipe", "decoding", "engine"),
 )
@@ -72,7 +72,8 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     from seq2seq.atomic import write_text
     from seq2seq.comparison import by_length, judged, sentence_scores, wins
     from seq2seq.data.download import go_offline
-    from seq2seq.evaluation import chosen_tokenizer, evaluate
+    from seq2seq.data.text import has_spaces
+    from seq2seq.evaluation import chosen_tokenizer, evaluate, with_meaning
     from seq2seq.page import Comparison, page
 
     check_test_set(job)
@@ -97,13 +98,16 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
         return evaluate(translations, references, ("bleu",), tokenize, job.lowercase)[0].value
 
     references = test_set.references
-    verdicts = judged(systems, references, job.metrics, tokenize, job.lowercase, job.test, job.samples)
-    scores = [sentence_scores(system, references) for system in systems]
+    verdicts = judged(systems, references, with_meaning(job.metrics, tokenize), tokenize, job.lowercase, job.test, job.samples)
+    scores = [sentence_scores(system, references, job.lowercase) for system in systems]
     beside = [wins(of_one, scores[0]) for of_one in scores[1:]]
     better, worse = _examples(job.examples, test_set, systems, scores)
-    buckets, curves = by_length(systems, references, bleu), _curves(names, job.systems)
+    spaces = has_spaces(test_set.target)
+    buckets, curves = by_length(systems, references, bleu, spaces), _curves(names, job.systems)
     test = "paired bootstrap" if job.test == "bootstrap" else "paired approximate randomisation"
-    found = Comparison(test_set.name, test, systems, verdicts, beside, buckets, better, worse, curves)
+    found = Comparison(
+        test_set.name, test, systems, verdicts, beside, buckets, "words" if spaces else "characters", better, worse, curves
+    )
     _show(test_set, names, verdicts, beside, test)
     write_text(Path(job.output), page(found))
     print(f"\nwritten to {job.output}")
@@ -181,7 +185,7 @@ def _curves(names: Sequence[str], paths: Sequence[str]) -> "list[Curve]":
 
     curves = []
     for name, path in zip(names, paths, strict=True):
-        metrics = Path(path).parent / "metrics.csv"
+        metrics = run_of(path) / "metrics.csv"
         if Path(path).is_dir() and metrics.is_file():
             with metrics.open(newline="", encoding="utf-8") as file:
                 points = [(float(row["step"]), float(row["bleu"])) for row in csv.DictReader(file) if row.get("bleu")]

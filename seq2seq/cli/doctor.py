@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.train import COMMAND as TRAIN
-from seq2seq.cli.train import TrainJob, needing
+from seq2seq.cli.train import TrainJob, fewer_tokens, needing, tokenizer_of
 from seq2seq.data.download import go_offline
+from seq2seq.data.filters import Filters, loaded_filtered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,34 +38,42 @@ def main() -> None:
 def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     """Print what was found, and for each finding the setting that mends it. Nothing is trained or written but the tokenizer's cache."""
     from rich.console import Console
+    from rich.markup import escape
 
+    from seq2seq.bundle import config_of
     from seq2seq.data.survey import Finding, pair_findings, survey_splits, tokenizer_findings
-    from seq2seq.data.tokenizer import Tokenizer
-    from seq2seq.errors import ConfigProblem
+    from seq2seq.errors import ConfigProblem, DataProblem
 
     console = Console(soft_wrap=True, highlight=False)
     if job.offline:
         go_offline()
+    findings: list[Finding] = []
     with needing(job):
         try:
-            corpus = job.recipe.load(("train", "validation", "test"))
-        except ConfigProblem:
-            corpus = job.recipe.load(("train", "validation"))
-    console.print(f"[bold]{job.recipe_name}[/], {corpus.source} to {corpus.target}: {corpus.provenance.origin}\n")
+            corpus, remarks = loaded_filtered(job.recipe, job.filters, ("train", "validation", "test"))
+        except (ConfigProblem, DataProblem) as problem:
+            corpus, remarks = loaded_filtered(
+                job.recipe, job.filters, ("train", "validation")
+            )  # which is all that training needs
+            if isinstance(problem, DataProblem):
+                findings.append(Finding(f"test: {problem.message}", problem.fix))
+    console.print(f"[bold]{job.recipe_name}[/], {corpus.source} to {corpus.target}: {escape(corpus.provenance.origin)}\n")
     _show_splits(console, survey_splits(corpus))
-    findings = [Finding(note, "mend the files; what is dropped is dropped as a pair") for note in corpus.provenance.notes]
+    for remark in remarks if job.filters != Filters() else ():
+        console.print(f"[dim]{escape(remark)}[/]")
+    findings += [Finding(note, "mend the files; what is dropped is dropped as a pair") for note in corpus.provenance.notes]
     findings += pair_findings(corpus)
 
-    tokenizer = Tokenizer.for_corpus(job.tokenizer, corpus)
+    tokenizer = tokenizer_of(job, corpus)
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
-    if max(sizes) < job.tokenizer.vocab_size:
-        said = f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"
-        findings.append(Finding(said, f"tokenizer.vocab_size={max(sizes)}"))
-    findings += tokenizer_findings(corpus, tokenizer, job.model.max_length)
+    if fewer := fewer_tokens(job, tokenizer):
+        findings.append(Finding(fewer, f"tokenizer.vocab_size={max(sizes)}"))
+    shape = config_of(Path(job.begin_from)).model if job.begin_from else job.model
+    findings += tokenizer_findings(corpus, tokenizer, shape.max_length)
 
     from seq2seq.training.run import disk_forecast  # which takes seconds
 
-    model = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
+    model = replace(shape, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     forecast = disk_forecast(model, job.averaging)
     folder = Path(job.run_dir).absolute()
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
@@ -77,7 +86,7 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     if not findings:
         console.print("\n[green]nothing that would need mending[/]")
     for finding in findings:
-        console.print(f"\n[yellow]{finding.said}[/]\n  [dim]fix:[/] {finding.fix}")
+        console.print(f"\n[yellow]{escape(finding.said)}[/]\n  [dim]fix:[/] {escape(finding.fix)}")
 
 
 def _show_splits(console: "Console", splits: "Any") -> None:

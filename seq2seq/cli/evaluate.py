@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
-from seq2seq.cli.translating import Bundles, folders, load_translator
+from seq2seq.cli.translating import Bundles, folders, load_translator, run_of
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
 
@@ -55,6 +55,7 @@ class EvaluateJob:
             (not isinstance(self.recipe, dict), "recipe: choose one first, recipe=NAME"),
             (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
             (self.bootstrap >= 0, f"bootstrap is {self.bootstrap}, it must not be negative"),
+            (bool(self.metrics), "metrics is empty: choose one of bleu, chrf, chrf++, ter"),
         )
 
 
@@ -67,10 +68,10 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.atomic import write_text
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
-    from seq2seq.evaluation import chosen_tokenizer, evaluate
+    from seq2seq.evaluation import chosen_tokenizer, evaluate, with_meaning
 
     check_test_set(job)
-    if (job.bundle is None) == (job.hypothesis is None):
+    if bool(job.bundle) == bool(job.hypothesis):
         raise ConfigProblem("say what to judge: either bundle= or hypothesis=", "for example bundle=runs/demo/bundle")
     if job.bundle and job.reference and not job.source:
         raise ConfigProblem("a bundle needs something to translate", "source=FILE beside reference=FILE")
@@ -82,13 +83,16 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     test_set = test_set_of(job, languages)
     if job.bundle and not job.output:
         models = folders(job.bundle)
-        output = Path(models[0]).parent / "results" / test_set.file_name(models)
+        engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
+        name = test_set.file_name(models, config["decoding"], engine, job.tokenize, job.lowercase)
+        output = run_of(models[0]) / "results" / name
     else:
         output = Path(job.output or f"{job.hypothesis}.results.json")
     check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')
     tokenize = chosen_tokenizer(job.tokenize, test_set.target)
     hypotheses = _hypotheses(job, translator, test_set)
-    scores = evaluate(hypotheses, test_set.references, job.metrics, tokenize, job.lowercase, job.bootstrap)
+    metrics = with_meaning(job.metrics, tokenize)
+    scores = evaluate(hypotheses, test_set.references, metrics, tokenize, job.lowercase, job.bootstrap)
 
     empty = sum(is_blank(hypothesis) for hypothesis in hypotheses)
     empty_references = sum(is_blank(reference) for reference in test_set.references)
@@ -101,6 +105,8 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         "config": dict(config),
     }
     _show(test_set, scores, {"translations": empty, "references": empty_references})
+    if len(metrics) < len(job.metrics):
+        print("TER is left out: it counts words, and there are no spaces between them")
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nwritten to {output}")
 
@@ -116,10 +122,11 @@ def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: Tes
 
 def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]{test_set.name}[/], {len(test_set.references):,} sentences\n")
+    console.print(f"[bold]{escape(test_set.name)}[/], {len(test_set.references):,} sentences\n")
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns = {
         "metric": [f"[bold]{score.metric}[/]" for score in scores],
@@ -137,7 +144,7 @@ def _show(test_set: TestSet, scores: "list[Score]", empty: Mapping[str, int]) ->
         table.add_row(*row)
     console.print(table)
     for note in test_set.notes:
-        console.print(f"[yellow]{note}[/]")
+        console.print(f"[yellow]{escape(note)}[/]")
     for score in scores:
         console.print(f"[dim]{score.metric:<7} {score.signature}[/]")
     for what, count in empty.items():

@@ -29,8 +29,8 @@ class SweepTable(Callback):
             left.unlink()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED:
-            return
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED or job_return.return_value is None:
+            return  # of another command with the same settings nothing is compared
         row = {**_settings(list(config.hydra.overrides.task)), "run_dir": config.run_dir, "bleu": job_return.return_value}
         folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,8 @@ def over_seeds(values: Sequence[float]) -> str:
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; the first row is its head."""
     rows = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    escaped = ([cell.replace("|", r"\|") for cell in cells] for cells in rows)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)
 
 
 def _settings(overrides: list[str]) -> dict[str, str]:

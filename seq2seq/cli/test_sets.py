@@ -27,11 +27,12 @@ class TestSet:
     notes: tuple[str, ...] = ()
     """What the recipe dropped."""
 
-    def file_name(self, models: Sequence[str]) -> str:
-        """Of what these models reach on it, as one if they are several. Another test set has another name, and other models beside the first."""
+    def file_name(self, models: Sequence[str], *ways: object) -> str:
+        """Of what these models reach on it, as one if they are several. Another test set has another name, and so have other models beside the
+        first, and other `ways` to translate and to compare."""
         words = re.findall(r"\w+", self.name)
         several = f"-by-{len(models)}-models" if len(models) > 1 else ""
-        return f"{'-'.join(words)[:80]}{several}-{digest_of(self.sources, self.references, *models[1:])[:8]}.json"
+        return f"{'-'.join(words)[:80]}{several}-{digest_of(self.sources, self.references, *models[1:], *ways)[:8]}.json"
 
 
 class Judging(Protocol):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from seq2seq.cli.beginning import Beginning
 from seq2seq.cli.command import COMPOSED, Command
 from seq2seq.cli.typed import asked, asked_of, search_settings, setting
-from seq2seq.data.directions import asks, by_direction
+from seq2seq.data.directions import ONE_DIRECTION, asks, by_direction, parsed, rows_by_direction, written
 from seq2seq.data.download import go_offline
-from seq2seq.data.filters import Filters, filtered, held_out_text, with_base_apart
+from seq2seq.data.filters import Filters, loaded_filtered
 from seq2seq.data.noise import Noise
 from seq2seq.data.recipe import base_of, name_of
 from seq2seq.data.sampler import BatchConfig
@@ -91,10 +91,6 @@ class TrainJob:
                 self.begin_from is not None or self.begin_vocabulary == "keep",
                 "begin_vocabulary=anew is for a bundle that training begins from: set begin_from",
             ),
-            (
-                all(isinstance(command, str | None) for command in self.before.values()),
-                f"before is {self.before}, it must be commands, each under a name",
-            ),
             (0 <= self.seed < 2**63, f"seed is {self.seed}, it must be from 0 to 2^63 - 1"),
             (
                 self.tokenizer.joint or self.model.tied_embeddings != "three-way",
@@ -129,7 +125,8 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
             outcome = _run(job, config, folder, console, processes)
         else:
             early = f"; its patience of {options.patience} validations ended at step {outcome.steps_done:,}"
-            console.print(f"{folder.path} is already complete{early if outcome.steps_done < options.max_steps else ''}")
+            said = f"{folder.path} is already complete{early if outcome.steps_done < options.max_steps else ''}"
+            console.print(said, markup=False)
     _show_end(console, job, folder, outcome)
     return outcome.bleu
 
@@ -139,16 +136,16 @@ def _corpus(job: TrainJob, say: Beginning) -> "Corpus":
     if job.offline:
         go_offline()
     splits = ("train", "validation", "test") if job.filters.decontaminate else ("train", "validation")
-    recipe = with_base_apart(job.recipe) if job.filters.decontaminate else job.recipe
-    corpus: Corpus = recipe.load(splits)
-    held_out = held_out_text(data for split, data in corpus.splits.items() if split != "train")
-    corpus, remarks = filtered(corpus, job.filters, held_out)
+    corpus, remarks = loaded_filtered(job.recipe, job.filters, splits)
+    spoken = [direction for direction, _ in rows_by_direction(corpus.splits["train"], ONE_DIRECTION)]
+    if all(source == target for source, target in spoken) and not job.noise.is_on:
+        remarks.append("train: every pair is a text and itself, from which a model learns to copy; noise={drop: 0.1, shuffle: 3}")
     said = f"{job.recipe_name}, {corpus.source} to {corpus.target}: {corpus.provenance.origin}"
     say.line("recipe", said, *corpus.provenance.notes, *remarks)
     return corpus
 
 
-def _tokenizer(job: TrainJob, corpus: "Corpus", say: Beginning) -> "Tokenizer":
+def tokenizer_of(job: TrainJob, corpus: "Corpus") -> "Tokenizer":
     """That of the bundle that training begins from, or one learned from the training text."""
     from seq2seq.data.tokenizer import Tokenizer
 
@@ -164,11 +161,14 @@ def _tokenizer(job: TrainJob, corpus: "Corpus", say: Beginning) -> "Tokenizer":
     if not corpus.directions:
         # What was trained on several directions is told which one it now learns.
         tokenizer = tokenizer.saying(asks(corpus.target, tokenizer.config.tags))
-    sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
-    fewer = [] if kept else [f"asked for {job.tokenizer.vocab_size:,} tokens, the text has no more than {max(sizes):,}"]
-    said = f"{tokenizer.config.kind}, {' and '.join(f'{size:,}' for size in dict.fromkeys(sizes))} tokens"
-    say.line("tokenizer", said, *(fewer if max(sizes) < job.tokenizer.vocab_size else ()))
     return tokenizer
+
+
+def fewer_tokens(job: TrainJob, tokenizer: "Tokenizer") -> str:
+    """What to say of a vocabulary that came out smaller than it was asked for."""
+    wanted, there = job.tokenizer.vocab_size, max(tokenizer.source_vocab_size, tokenizer.target_vocab_size)
+    kept = job.begin_from and job.begin_vocabulary == "keep"
+    return f"asked for {wanted:,} tokens, the text has no more than {there:,}" if there < wanted and not kept else ""
 
 
 def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "Console", processes: "Processes") -> Outcome:
@@ -177,7 +177,10 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     say, anew = Beginning(console, job.strict), job.resume == "restart"
     with processes.one_a_machine_first(), needing(job):
         corpus = _corpus(job, say)
-        tokenizer = _tokenizer(job, corpus, say)
+        tokenizer = tokenizer_of(job, corpus)
+        sizes = dict.fromkeys((tokenizer.source_vocab_size, tokenizer.target_vocab_size))
+        said = f"{tokenizer.config.kind}, {' and '.join(f'{size:,}' for size in sizes)} tokens"
+        say.line("tokenizer", said, *filter(None, [fewer_tokens(job, tokenizer)]))
         pairs = {split: tokenise(corpus, split, tokenizer) for split in ("train", "validation")}
 
     # What is imported here takes seconds; most that could be refused before has been.
@@ -213,10 +216,14 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     module = TranslationModule(model, job.optimizer, job.schedule, steps, validated, job.seed, processes)
     screen = Screen(console, steps, examples)
     identity = _identity(data, tokenizer, begun, options, processes) | settled.identity
+    longer = _otherwise_scheduled(job, folder.steps_asked(anew), model.config.d_model)
     files = [asdict(record) for record in corpus.provenance.files]
     command = shlex.join(["seq2seq-train", *asked()])
     for change in processes.agreed(lambda: folder.begin(config, identity, files, anew, command)):
         screen.say(f"{change} since this run began: it goes on, but no longer exactly as it would have")
+
+    if longer:
+        screen.say(longer)
 
     def card(result: "Validation") -> Card:
         return Card(
@@ -237,10 +244,14 @@ def needing(job: TrainJob) -> Iterator[None]:
     trained = [command.partition("run_dir=")[2].strip("'").partition("$")[0] for command in commands]
     try:
         from seq2seq.bundle import check_bundle
-        from seq2seq.choosing import bundles_of
+        from seq2seq.choosing import Choosing
 
-        for folder in (*([job.begin_from] if job.begin_from else []), *bundles_of(job.decoding)):
-            check_bundle(Path(folder))
+        if job.begin_from:
+            check_bundle(Path(job.begin_from))
+        if isinstance(job.decoding, Choosing):
+            directions = getattr(job.recipe, "directions", ()) or [written((job.recipe.source, job.recipe.target))]
+            for direction in map(parsed, directions):
+                job.decoding.check_knows(*direction)
         yield
     except MissingProblem as problem:
         if not any(folder and problem.folder.startswith(folder) for folder in trained):
@@ -319,6 +330,16 @@ def _validation(job: TrainJob, corpus: "Corpus", bundle: "Bundle") -> "tuple[lis
         sentences += [(source, direction) for source in few["source"]]
     shown = sorted({len(sentences) * eighth // 8 for eighth in (1, 4, 7)})
     return texts, [Example(sentences[i][0], i, sentences[i][1]) for i in shown]
+
+
+def _otherwise_scheduled(job: TrainJob, before: int | None, d_model: int) -> str:
+    """What another number of steps than a run was to have `before` does to its learning rate; nothing, if it is the same."""
+    now = job.trainer.max_steps
+    step = min(before or now, now)
+    was, is_ = (job.schedule(step, d_model, steps) for steps in (before or now, now))
+    if was == is_:
+        return ""
+    return f"trainer.max_steps was {before:,}, is {now:,}: the learning rate of step {step:,} was {was:.2g}, is {is_:.2g}"
 
 
 def _identity(

@@ -1,6 +1,7 @@
 """What the commands that translate share: which bundles, and a translator of them."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seq2seq.errors import ConfigProblem
@@ -33,6 +34,12 @@ def folders(bundle: Bundles) -> list[str]:
     if not bundle:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
     return [bundle] if isinstance(bundle, str) else bundle
+
+
+def run_of(bundle: str) -> Path:
+    """The folder that a bundle lies in, which is its run's if it has not been moved."""
+    path = Path(bundle)
+    return path.parent if path.name not in ("", "..") else path.resolve().parent
 
 
 def load_translator(bundle: Bundles, job: Translating, wording: "Wording | None" = None) -> "Translator":

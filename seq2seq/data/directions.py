@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Direction = tuple[str, str]
 """Codes of source and target language."""
+ONE_DIRECTION: Direction = ("source", "target")
+"""Stands for that of a corpus of one, whose pairs are no copies even where both sides are of one language."""
 
 
 def parsed(text: str) -> Direction:
@@ -67,6 +69,16 @@ def loaded(of: Any, direction: Direction, splits: Sequence[str]) -> Corpus:
             "recipe.of has tags before its sources already", "name a recipe of one direction: recipe@recipe.of=NAME"
         )
     return corpus
+
+
+def check_languages_are_told(corpus: Corpus, language: str) -> None:
+    """Raises ConfigProblem if a file of another language than those that were asked for at first does not say which languages it is of, so that it
+    would be taken for any."""
+    if named := [file.name for file in corpus.provenance.files if ".tsv" in file.name]:
+        raise ConfigProblem(
+            f"{named[0]} does not say which languages its columns are, so it has no {language}",
+            f"files by language: PREFIX.{corpus.source} and PREFIX.{corpus.target}",
+        )
 
 
 def weights_in(corpus: Corpus) -> list[float] | None:

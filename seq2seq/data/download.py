@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import math
 import os
 import shutil
 import time
@@ -13,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
-from seq2seq.atomic import replacing_file, sha256
+from seq2seq.atomic import opened_alone, replacing_file, sha256
 from seq2seq.errors import DataProblem, MachineProblem
 
 ATTEMPTS = 5
@@ -52,7 +53,7 @@ class RemoteFile:
             DataProblem: what came is not the file that was pinned.
         """
         path = folder / self.url.rsplit("/", 1)[-1]
-        if path.is_file() and self.sha256 in (None, sha256(path)):
+        if self._is_there(path):
             return path
         if is_offline():
             raise MachineProblem(
@@ -60,11 +61,18 @@ class RemoteFile:
             )
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
-        self._download(part)
-        self._check(part)
-        with replacing_file(path) as temporary:
-            os.replace(part, temporary)
+        with cast(IO[bytes], opened_alone(part, math.inf)):  # while another process fetches it, this one waits
+            if self._is_there(path):
+                part.unlink()
+                return path
+            self._download(part)
+            self._check(part)
+            with replacing_file(path) as temporary:
+                os.replace(part, temporary)
         return path
+
+    def _is_there(self, path: Path) -> bool:
+        return path.is_file() and self.sha256 in (None, sha256(path))
 
     def _download(self, part: Path) -> None:
         """Bring `part` to its full size, whatever of it there is already."""
@@ -139,7 +147,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _check_address(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
-        raise urllib.error.URLError(f"{url} is not an https address")
+        raise MachineProblem(f"{url} is not an https address", f"set one that is, {_OTHERWISE}")
 
 
 MOST_BYTES, MOST_RATIO = 10 * 2**30, 200

@@ -14,7 +14,7 @@ from unicodedata import name, normalize
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.directions import Direction, loaded, rows_by_direction
+from seq2seq.data.directions import ONE_DIRECTION, Direction, loaded, rows_by_direction
 from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
@@ -36,7 +36,7 @@ class Filters:
     max_ratio: float | None = None
     """Neither side is so many times longer than the other; ten characters are added to both, for the sake of short ones."""
     identical: bool = False
-    """Leave out pairs that say the same on both sides."""
+    """Leave out pairs that say the same on both sides, but for those that a recipe of several directions has made so."""
     duplicates: bool = False
     """Leave out a pair that was there before."""
     wrong_script: bool = False
@@ -53,14 +53,14 @@ class Filters:
             (0 <= self.max_drop <= 1, f"max_drop is {self.max_drop}, it must be from 0 to 1"),
         )
 
-    def judges(self, data: "Dataset", held_out: frozenset[str]) -> dict[str, Judge]:
-        """The filters that are on, by what they say of the pairs they take."""
+    def judges(self, data: "Dataset", held_out: frozenset[str], copies: bool = False) -> dict[str, Judge]:
+        """The filters that are on, by what they say of the pairs they take. `copies` are meant to be the same on both sides."""
         chosen: dict[str, Judge] = {}
         if (limit := self.max_length) is not None:
             chosen[f"longer than {limit} characters"] = lambda source, target: too_long(source, target, limit)
         if (ratio := self.max_ratio) is not None:
             chosen[f"one side {ratio:g} times as long as the other"] = lambda source, target: unbalanced(source, target, ratio)
-        if self.identical:
+        if self.identical and not copies:
             chosen["the same on both sides"] = same_on_both_sides
         if self.wrong_script:
             usual = usual_of(data)
@@ -90,9 +90,14 @@ def key(text: str) -> str:
     return " ".join(normalize("NFKC", text).casefold().split())
 
 
+_OF_JAPANESE = {"HIRAGANA", "KATAKANA", "HALFWIDTH", "FULLWIDTH"}
+"""What stands beside CJK in one text."""
+
+
 @lru_cache(maxsize=1 << 16)
 def _script_of(character: str) -> str:
-    return name(character, "").partition(" ")[0]
+    word = name(character, "").partition(" ")[0]
+    return "CJK" if word in _OF_JAPANESE else word
 
 
 def script(text: str) -> str:
@@ -187,6 +192,13 @@ def with_base_apart(recipe: Any) -> Any:
     return replace(recipe, of=Apart(*languages, with_base_apart(of), languages))
 
 
+def loaded_filtered(recipe: Any, filters: Filters, splits: Sequence[str]) -> tuple[Corpus, list[str]]:
+    """What a recipe gives, with a filtered training split, and what to say of it."""
+    corpus: Corpus = (with_base_apart(recipe) if filters.decontaminate else recipe).load(splits)
+    held_out = held_out_text(data for split, data in corpus.splits.items() if split != "train")
+    return filtered(corpus, filters, held_out)
+
+
 def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tuple[Corpus, list[str]]:
     """The corpus with a filtered training split, and what to say of it.
 
@@ -222,7 +234,7 @@ def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tupl
 
 
 _KEEP, _REMARKS = "keep.npy", "remarks.json"
-_VERSION = 3
+_VERSION = 4
 """To be raised when a filter judges otherwise."""
 
 
@@ -231,9 +243,9 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
     taken: Counter[str] = Counter()
     leaks = 0
     keep = np.ones(len(data), dtype=bool)
-    for _, rows in rows_by_direction(data, ("", "")):
+    for (spoken, wanted), rows in rows_by_direction(data, ONE_DIRECTION):
         part = data if len(rows) == len(data) else data.select(rows)
-        judges = filters.judges(part, held_out)
+        judges = filters.judges(part, held_out, copies=spoken == wanted)
         for row, (source, target) in zip(rows.tolist(), pairs_of(part), strict=True):
             reason = next((said for said, judge in judges.items() if judge(source, target)), None)
             if reason is not None:

@@ -28,6 +28,10 @@ class Noise:
             (0 <= self.drop < 1, f"drop is {self.drop}, it must be at least 0 and below 1"),
             (0 <= self.blank < 1, f"blank is {self.blank}, it must be at least 0 and below 1"),
             (self.shuffle >= 0, "shuffle must not be negative"),
+            (
+                self.is_on or not self.copies_only,
+                "copies_only says where there is noise, and there is none: set drop, blank or shuffle",
+            ),
         )
 
     @property

@@ -71,10 +71,20 @@ def find_side(prefix: Path, language: str) -> Path:
     Raises:
         DataProblem: neither does.
     """
+    if not prefix.name:
+        raise DataProblem(f"{prefix} is a folder", "name its files by the part before the language, PREFIX for PREFIX.en")
     for suffix in ("", *SUFFIXES):
         path = prefix.with_name(f"{prefix.name}.{language}{suffix}")
         if path.is_file():
             return path
+    if prefix.is_file():
+        said = f"{prefix} is a file, where the beginning of its name is wanted: PREFIX of PREFIX.{language}"
+        fix = (
+            f"name it {prefix.with_suffix('')}"
+            if prefix.suffix == f".{language}"
+            else "or write both sides into a .tsv, the source first"
+        )
+        raise DataProblem(said, fix)
     raise DataProblem(
         f"there is no file {prefix}.{language}, nor one of these endings after it: {', '.join(SUFFIXES)}",
         f"name it by the part before the language, PREFIX for PREFIX.{language}: {nearby(Path(f'{prefix}.{language}'))}",
@@ -82,7 +92,10 @@ def find_side(prefix: Path, language: str) -> Path:
 
 
 def record_file(path: Path) -> FileRecord:
+    """Raises DataProblem if it is not there."""
     check_is_no_stream(path)
+    if not path.is_file():
+        raise DataProblem(f"there is no file {path}", nearby(path))
     return FileRecord(path.name, path.stat().st_size, sha256(path), str(path.absolute()))
 
 

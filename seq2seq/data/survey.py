@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seq2seq.data.directions import ONE_DIRECTION, rows_by_direction
 from seq2seq.data.filters import Filters, fits, held_out_text, is_known, same_on_both_sides, unbalanced, usual_of
-from seq2seq.data.recipe import Corpus
-from seq2seq.data.text import SPACE_MARK_STAND_IN
+from seq2seq.data.recipe import Corpus, pairs_of
+from seq2seq.data.text import SPACE_MARK_STAND_IN, base_language
 from seq2seq.data.tokenizer import Tokenizer, normalise
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
     usual = usual_of(data)
     before = Filters(duplicates=True).judges(data, held_out)["there before"]
     counts = dict.fromkeys(("duplicates", "identical", "max_ratio", "wrong_script", "decontaminate"), 0)
-    for block in data.iter(batch_size=10_000):
-        for source, target in zip(block["source"], block["target"], strict=True):
+    for (spoken, wanted), rows in rows_by_direction(data, ONE_DIRECTION):
+        for source, target in pairs_of(data if len(rows) == len(data) else data.select(rows)):
             counts["duplicates"] += before(source, target)
-            counts["identical"] += same_on_both_sides(source, target)
+            counts["identical"] += spoken != wanted and same_on_both_sides(source, target)
             counts["max_ratio"] += unbalanced(source, target, RATIO)
             counts["wrong_script"] += not (fits(source, usual[0]) and fits(target, usual[1]))
             counts["decontaminate"] += is_known(source, target, held_out)
@@ -81,7 +82,7 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
 
 
 _WRITTEN_IN = {
-    "CYRILLIC": "be bg kk ky mk mn ru sr tg uk",
+    "CYRILLIC": "be bg kk ky mk mn ru tg uk",
     "ARABIC": "ar fa ps ur",
     "DEVANAGARI": "hi mr ne",
     "CJK": "ja zh",
@@ -104,7 +105,7 @@ def _wrong_languages(corpus: Corpus, usual: Sequence[frozenset[str]]) -> list[Fi
     """Sides that are not in the script of their language at all: named wrongly, or swapped."""
     findings = []
     for side, language, scripts in zip(("source", "target"), (corpus.source, corpus.target), usual, strict=True):
-        wanted = next((script for script, languages in _WRITTEN_IN.items() if language.split("_")[0] in languages.split()), None)
+        wanted = next((script for script, languages in _WRITTEN_IN.items() if base_language(language) in languages.split()), None)
         if wanted and wanted not in scripts and scripts - {""}:
             said = f"train: the {side} is called {language}, and is written in {', '.join(sorted(scripts - {''})).capitalize()} script"
             findings.append(Finding(said, "look whether the sides are swapped: recipe.source= and recipe.target="))

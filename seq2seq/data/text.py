@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 
 def is_blank(text: str) -> bool:
@@ -18,6 +19,20 @@ def one_line(text: str) -> str:
 def without_halves(text: str) -> str:
     """The text with U+FFFD for each half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def is_letter(character: str) -> bool:
+    """Whether it is part of a word: a letter, a digit, an underscore, or a mark on one of these, as many vowels of Indic scripts are."""
+    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+
+
+def runs(text: str) -> list[str]:
+    """Words, white space, and every other character by itself; joined they are the text."""
+    found: list[str] = []
+    for kind, run in groupby(text, lambda c: "word" if is_letter(c) else "space" if c.isspace() else "sign"):
+        text = "".join(run)
+        found += text if kind == "sign" else [text]
+    return found
 
 
 SPACE_MARK = "\u2581"

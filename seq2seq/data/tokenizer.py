@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import sentencepiece
 from seq2seq.data.drawing import SubwordDrawer
 from seq2seq.data.recipe import Corpus
 from seq2seq.data.text import SPACE_MARK, SPACE_MARK_STAND_IN
-from seq2seq.errors import BundleProblem, DataProblem
+from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import build, plain, require
 from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
@@ -267,6 +268,11 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if needed := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+            raise ConfigProblem(
+                f"vocab_size is {config.vocab_size}, and the characters of this text take {needed[1]} tokens by themselves",
+                f"tokenizer.vocab_size={2 * int(needed[1])}",
+            ) from None
         raise DataProblem(
             f"the tokenizer cannot be trained: {error}", "check the corpus, or choose another tokenizer.vocab_size"
         ) from None

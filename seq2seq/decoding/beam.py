@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seq2seq.decoding.best import best_continuations, log_normalizers
 from seq2seq.decoding.penalties import LengthLimits, LengthPenalty, penalise_repeats
-from seq2seq.decoding.phrases import phrase_continuations
+from seq2seq.decoding.phrases import following, phrase_continuations, said
 from seq2seq.decoding.rules import Rules, pad_left
 from seq2seq.decoding.stepper import NEVER, Hypothesis, Lexicon, Wishes
 from seq2seq.errors import ConfigProblem
@@ -65,6 +65,11 @@ class BeamSearch:
     def wanted(self) -> int:
         """How many finished hypotheses are to be found: all of the beam where they are ranked anew by their coverage."""
         return self.beam_size if self.coverage else self.n_best
+
+    def with_room(self, phrases: int) -> "BeamSearch":
+        """As wide as it must be for a hypothesis of every bank (see `phrases`) and one more where so many phrases are to be said: from a
+        narrower beam the hypotheses that have said none yet fall out first, and with them the order in which the model would say all."""
+        return self if not phrases else replace(self, beam_size=max(self.beam_size, 2 * phrases + 2))
 
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> "Beam | Groups":
         """See `Search`."""
@@ -139,16 +144,18 @@ class Beam:
         """The best of each sentence, enough that K do not end: log-probabilities, tokens and parent slots, each (B, 2K)."""
         logits = logits.float()
         normalizers = log_normalizers(logits)
-        logits = self.rules.allow(logits, self.tokens)
+        lexicon = self.search.lexicon if self.phrases.size(1) else None
+        wished = None if lexicon is None else following(self.phrases, *said(self.phrases, self.tokens, lexicon.ends_word))
+        logits = self.rules.allow(logits, self.tokens, wished)
         if self.search.repetition_penalty != 1:
             logits = penalise_repeats(logits, normalizers, self.tokens, self.search.repetition_penalty)
         scores, count = self.scores - normalizers, 2 * self.search.beam_size
         if discount is not None:
             totals, tokens, parents = best_continuations(logits - discount[:, None], scores, count)
             return totals + discount.gather(1, tokens), tokens, parents
-        if self.phrases.size(1) and self.search.lexicon is not None:
+        if lexicon is not None:
             must_end = self.rules.must_end & (self.finished_scores[:, 0] == NEVER)
-            wishes = (self.phrases, self.tokens, self.search.lexicon.ends_word, must_end)
+            wishes = (self.phrases, self.tokens, lexicon.ends_word, must_end)
             return phrase_continuations(logits, scores, count, *wishes)
         return best_continuations(logits, scores, count)
 

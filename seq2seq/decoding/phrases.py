@@ -41,6 +41,14 @@ def said(phrases: Tensor, tokens: Tensor, ends_word: Tensor) -> tuple[Tensor, Te
     return done, begun.masked_fill(done, 0)
 
 
+def following(phrases: Tensor, done: Tensor, begun: Tensor) -> Tensor:
+    """(B, K, C): the next token of each phrase, of hypotheses that are so far with them (see `said`); PAD where none is left to say."""
+    M, lengths = phrases.size(2), (phrases != PAD).sum(dim=2)[:, None]
+    place = (M - lengths + begun).clamp(max=M - 1)
+    tokens = phrases[:, None].expand(*done.shape, M).gather(3, place[..., None]).squeeze(3)
+    return tokens.masked_fill(done | (begun == lengths), PAD)
+
+
 def phrase_continuations(
     logits: Tensor, scores: Tensor, count: int, phrases: Tensor, tokens: Tensor, ends_word: Tensor, must_end: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,12 +95,9 @@ def _next_of_phrases(
     logits: Tensor, scores: Tensor, phrases: Tensor, done: Tensor, begun: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every hypothesis with the next token of each phrase it has not said: (B, K * C) each."""
-    B, K, C = done.shape
-    M, lengths = phrases.size(2), (phrases != PAD).sum(dim=2)[:, None]
-    place = (M - lengths + begun).clamp(max=M - 1)
-    tokens = phrases[:, None].expand(B, K, C, M).gather(3, place[..., None]).squeeze(3)
-    sums = (scores[:, :, None] + logits.gather(2, tokens)).masked_fill(done | (begun == lengths), NEVER)
-    return sums.flatten(1), tokens.flatten(1), _slots(scores)[:, :, None].expand(B, K, C).flatten(1)
+    tokens = following(phrases, done, begun)
+    sums = (scores[:, :, None] + logits.gather(2, tokens)).masked_fill(tokens == PAD, NEVER)
+    return sums.flatten(1), tokens.flatten(1), _slots(scores)[:, :, None].expand(tokens.shape).flatten(1)
 
 
 def _word_ends(logits: Tensor, scores: Tensor, complete: Tensor, ends_word: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,19 +52,23 @@ class Rules:
         """(B)"""
         return self.length >= self.most
 
-    def allow(self, logits: Tensor, tokens: Tensor) -> Tensor:
+    def allow(self, logits: Tensor, tokens: Tensor, wished: Tensor | None = None) -> Tensor:
         """Make impossible what may not come next. In place.
 
         Args:
             logits: (B, K, V).
             tokens: (B, K, L) so far, the newest last.
+            wished: (B, K, C), tokens that may come even where they repeat something; PAD for none.
         """
         wanted = self._wanted()
         at_wanted = None if wanted is None else logits.gather(2, wanted[:, None, None].expand(-1, logits.size(1), 1))
         logits[:, :, list(UNSPEAKABLE)] = NEVER
         logits[:, :, EOS] = logits[:, :, EOS].masked_fill((self.length < self.least)[:, None], NEVER)
         if self.restrictions.no_repeats:
+            at_wished = None if wished is None else logits.gather(2, wished)
             logits = forbid_repeats(logits, tokens, self.restrictions.no_repeats)
+            if wished is not None and at_wished is not None:
+                logits.scatter_(2, wished, at_wished)
         if self.restrictions.lexicon is not None and self.restrictions.lexicon.banned is not None:
             logits.masked_fill_(self.restrictions.lexicon.banned.forbidden[self.spelled], NEVER)
         if bool(self.must_end.any()):

@@ -40,7 +40,10 @@ class Sampling:
         require(
             (self.n_best >= 1, f"n_best is {self.n_best}, it must be at least 1"),
             (self.no_repeats >= 0, f"no_repeats is {self.no_repeats}, it must not be negative"),
-            (self.temperature > 0, f"temperature is {self.temperature}, it must be above 0"),
+            (
+                self.temperature >= 1e-4,
+                f"temperature is {self.temperature}, it must be at least 0.0001; decoding=greedy takes what is most probable",
+            ),
             (self.top_k is None or self.top_k >= 1, f"top_k is {self.top_k}, it must be at least 1"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}, it must be above 0 and at most 1"),
         )

@@ -52,7 +52,9 @@ class CTranslate2:
             raise ConfigProblem(
                 f"CTranslate2 has no {self.quantization} here, on {device}", f"engine.quantization={'|'.join(sorted(can))}"
             )
-        folder = cache_folder("ctranslate2") / f"{bundle.fingerprint()[:32]}-{self.quantization}"
+        folder = (
+            cache_folder("ctranslate2") / f"{bundle.fingerprint()[:32]}-{self.quantization}-{ctranslate2.__version__}-{_VERSION}"
+        )
         if not folder.is_dir():
             with replacing_folder(folder) as temporary:
                 export(bundle, temporary, self.quantization)
@@ -65,6 +67,10 @@ class CTranslate2:
             intra_threads=self.threads,
         )
         return CTranslate2Engine(translator, bundle, batch_size)
+
+
+_VERSION = 1
+"""To be raised when a conversion is made otherwise."""
 
 
 class CTranslate2Engine:

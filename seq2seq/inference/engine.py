@@ -10,7 +10,7 @@ from seq2seq.decoding.batch import decode
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.ensemble import Ensemble
 from seq2seq.decoding.stepper import Hypothesis, Search, Stepper, Wishes
-from seq2seq.errors import ConfigProblem, is_out_of_memory
+from seq2seq.errors import BundleProblem, ConfigProblem, is_out_of_memory
 from seq2seq.inference.coverage import ranked_by_coverage
 from seq2seq.inference.shortlisted import PackRows, Shortlisted
 from seq2seq.model.transformer import Transformer
@@ -114,6 +114,8 @@ class TorchEngine:
             try:
                 of_run = [sources[n] for n in run], at_a_time, self.device, [wishes[n] for n in run] if wishes else ()
                 for i, hypotheses in decode(search, self.stepper, *of_run):
+                    if not hypotheses:
+                        raise BundleProblem("the model's scores are no numbers", "copy the bundle again, or train another")
                     found[run[i]] = hypotheses
                     answered.add(run[i])
                 numbers = numbers[len(run) :]

@@ -11,6 +11,7 @@ from torch import Tensor
 from seq2seq.data.batch import make_batch
 from seq2seq.errors import is_out_of_memory
 from seq2seq.model.attention import MultiHeadAttention, scaled_dot_product_attention
+from seq2seq.model.dropout import evaluating
 from seq2seq.model.transformer import Transformer
 
 
@@ -44,14 +45,13 @@ def force(
     """
     found: list[Forced] = [Forced([])] * len(sources)
     by_length = sorted(range(len(sources)), key=lambda i: -max(len(sources[i]), len(targets[i])))
-    was_training = model.training
-    model.eval()
     start = 0
     while start < len(by_length):
         longest = max(len(side[by_length[start]]) for side in (sources, targets))
         numbers = by_length[start : start + max(1, batch_tokens // longest)]
         try:
-            together = _forced(model, [sources[i] for i in numbers], [targets[i] for i in numbers], attention)
+            with evaluating([model]):
+                together = _forced(model, [sources[i] for i in numbers], [targets[i] for i in numbers], attention)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(numbers) == 1:
                 raise
@@ -60,7 +60,6 @@ def force(
         start += len(numbers)
         for i, forced in zip(numbers, together, strict=True):
             found[i] = forced
-    model.train(was_training)
     return found
 
 

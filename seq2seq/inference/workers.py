@@ -65,7 +65,7 @@ class Workers:
             if isinstance(error, EOFError | ConnectionError):
                 raise MachineProblem(
                     "a process that translates was killed, most often because memory ran out",
-                    "workers=1, or a smaller batch_size",
+                    "engine.workers=1, or a smaller batch_size",
                 ) from None
             raise
         return found

@@ -1,5 +1,7 @@
 """Dropout (section 5.4; Srivastava et al., 2014) whose random numbers cost little on a processor."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -87,3 +89,16 @@ class _Dropped(torch.autograd.Function):
 def _drop(name: str, base: Tensor | None, x: Tensor, out: Tensor, drawn: tuple[int, int, float]) -> None:
     pointers = (None if base is None else base.data_ptr(), x.data_ptr(), out.data_ptr())
     getattr(training_kernels(), name)(*pointers, x.numel(), *drawn, torch.get_num_threads())
+
+
+@contextmanager
+def evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Nothing is dropped by any of them meanwhile, also where one is in training before and after."""
+    before = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, was_training in zip(models, before, strict=True):
+            model.train(was_training)

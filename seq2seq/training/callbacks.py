@@ -176,11 +176,13 @@ class Meter:
         return (self.source_tokens + self.target_tokens) / max(time.monotonic() - self._since, 1e-9)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"source_tokens": self.source_tokens, "target_tokens": self.target_tokens, "nll": self._nll}
+        counts = {"source_tokens": self.source_tokens, "target_tokens": self.target_tokens, "nll": self._nll}
+        return {**counts, "seconds": time.monotonic() - self._since}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.source_tokens, self.target_tokens = int(state_dict["source_tokens"]), int(state_dict["target_tokens"])
         self._nll = float(state_dict["nll"])
+        self._since = time.monotonic() - float(state_dict.get("seconds", 0.0))  # earlier releases did not say
 
 
 COLUMNS = (

@@ -1,7 +1,5 @@
 """The folder of a run: what it leaves behind, and whether a command may go on from there."""
 
-import errno
-import fcntl
 import json
 import os
 import platform
@@ -14,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from seq2seq.atomic import remove_leftovers, write_text
+from seq2seq.atomic import lock, remove_leftovers, write_text
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 
 _FREE = ("max_steps", "validate_every", "save_every", "patience", "log_every", "devices", "sharded", "compile", "hang_after")
@@ -78,24 +76,20 @@ class RunFolder:
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = name.open("a+")
+            holding = name.open("a+")
         except OSError as error:
             problem = machine_problem(error)
             raise MachineProblem(
                 f"cannot write to the run folder {self.path}: {problem.message}", "choose another run_dir"
             ) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
-                raise MachineProblem(f"{self.path} is in use by {holder}", "wait for it, or choose another run_dir") from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}\n")
-            lock.flush()
+        with holding:
+            if not lock(holding):
+                holding.seek(0)
+                holder = holding.read().strip() or "another process"
+                raise MachineProblem(f"{self.path} is in use by {holder}", "wait for it, or choose another run_dir")
+            holding.truncate(0)
+            holding.write(f"process {os.getpid()} on {platform.node()}\n")
+            holding.flush()
             remove_leftovers(self.path)
             try:
                 yield
@@ -146,6 +140,12 @@ class RunFolder:
             return None
         said: str | None = json.loads(self.identity.read_text(encoding="utf-8"))["run"].get(name)
         return said
+
+    def steps_asked(self, anew: bool) -> int | None:
+        """How long the run that is here was to be; None if it begins `anew` or has done nothing yet."""
+        if anew or not self.config.is_file() or not any(self.states.glob("step-*")):
+            return None
+        return int(yaml.safe_load(self.config.read_text(encoding="utf-8"))["trainer"]["max_steps"])
 
     def begin(
         self,

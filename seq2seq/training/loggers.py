@@ -41,7 +41,7 @@ class TensorBoard:
 
 @dataclass(frozen=True)
 class WandB:
-    """Weights & Biases."""
+    """Weights & Biases; each command, and each job of a sweep, is a run there."""
 
     project: str = "seq2seq"
     name: str | None = None
@@ -52,11 +52,16 @@ class WandB:
             _make(
                 "wandb",
                 "wandb",
-                lambda loggers: loggers.WandbLogger(
-                    name=self.name or run_dir.name, project=self.project, offline=self.offline, save_dir=run_dir
-                ),
+                lambda loggers: self._begun(loggers, run_dir),
             )
         ]
+
+    def _begun(self, loggers: Any, run_dir: Path) -> Any:
+        import wandb
+
+        wandb.finish()  # the run of an earlier job, which would be taken for this one's
+        name = self.name or run_dir.name
+        return loggers.WandbLogger(name=name, project=self.project, offline=self.offline, save_dir=run_dir)
 
 
 @dataclass(frozen=True)

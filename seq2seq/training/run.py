@@ -153,6 +153,8 @@ class _Run:
             for keeper in self.keepers:
                 if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
                     keeper.load_state_dict(kept)
+            if 0 < self.module.step < self.options.max_steps:
+                self.screen.say(f"goes on from step {self.module.step:,}")
         if self.processes.first:
             self.metrics.begin()
         self.module.train()  # a validation that found a divergence has left it otherwise

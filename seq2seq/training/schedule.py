@@ -48,7 +48,7 @@ class InverseSquareRoot:
 @dataclass(frozen=True)
 class LinearDecay:
     """Linear to `learning_rate` in `warmup_steps`, but at most a tenth of the run, then linear down to `floor` of it at the
-    last step. A run that is extended falls more slowly from where it goes on."""
+    last step. A run that is extended goes on along the longer line, which is higher there."""
 
     learning_rate: float = 0.004
     warmup_steps: int = 800

@@ -1,14 +1,28 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from seq2seq.recipes.directions import Directions
+from seq2seq.recipes.files import Files
 
-from seq2seq.data.filters import Filters, filtered, fits, held_out_text, script, too_long, unbalanced, usual_scripts
+from seq2seq.data.filters import (
+    Filters,
+    filtered,
+    fits,
+    held_out_text,
+    loaded_filtered,
+    script,
+    too_long,
+    unbalanced,
+    usual_scripts,
+)
 from seq2seq.data.recipe import Corpus, Pair, make_corpus
 from seq2seq.data.survey import pair_findings, survey_splits, tokenizer_findings
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
-from seq2seq.errors import DataProblem
+from seq2seq.errors import ConfigProblem, DataProblem
+from tests.conftest import write_corpus
 
 GOOD = [(f"house number {i}", f"Haus Nummer {i}") for i in range(60)]
 
@@ -65,10 +79,47 @@ def test_too_many_lost_pairs_are_no_accident() -> None:
         filtered(corpus(GOOD), Filters(max_length=1), frozenset())
 
 
+def test_copies_that_are_meant_are_not_taken_for_untranslated(tmp_path: Path) -> None:
+    write_corpus(tmp_path, "train", [*GOOD, ("the same", "the same")])
+    write_corpus(tmp_path, "val", [("garden", "Garten")])
+    of = Files("en", "de", str(tmp_path / "train"), str(tmp_path / "val"))
+    several = Directions("en", "de", of, ("en-de", "de-en"), copies=1.0)
+    kept, remarks = loaded_filtered(several, Filters(identical=True), ("train", "validation"))
+    assert remarks == ["train: 2 pairs left out: the same on both sides"]
+    assert len(kept.splits["train"]) == 4 * len(GOOD) + 2
+    said = [finding.said for finding in pair_findings(several.load(("train", "validation")))]
+    assert any("train: 2 pairs" in each and "same on both sides" in each for each in said)
+
+
+def test_a_table_is_not_taken_for_a_third_language(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in GOOD))
+    of = Files("en", "de", str(tmp_path / "train.tsv"), str(tmp_path / "val.tsv"))
+    assert len(Directions("en", "de", of, ("en-de", "de-en")).load(("train",)).splits["train"]) == 2 * len(GOOD)
+    with pytest.raises(ConfigProblem, match="train.tsv does not say which languages its columns are, so it has no fr"):
+        Directions("en", "de", of, ("en-de", "en-fr")).load(("train",))
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "odd"),
+    [
+        ("ja", "ゴルフクラブ", False),
+        ("ja", "ひらがなばかり", False),
+        ("sr", "Dobar dan", False),
+        ("ru-RU", "Dobryj den", True),
+        ("zh-CN", "Ni hao", True),
+        ("ZH", "你好", False),
+    ],
+)
+def test_a_language_is_known_by_its_script(language: str, text: str, odd: bool) -> None:
+    made = make_corpus(("en", language), {"train": [("Good day", text)] * 40, "validation": [("House", text)]}, "made up", "MIT")
+    assert any("is called" in finding.said for finding in pair_findings(made)) == odd
+
+
 def test_pure_functions() -> None:
     assert [too_long("ab", "abc", 3), too_long("ab", "abcd", 3)] == [False, True]
     assert [unbalanced("", "a" * 10, 2.0), unbalanced("", "a" * 11, 2.0), unbalanced("a" * 11, "", 2.0)] == [False, True, True]
-    assert [script(text) for text in ("house 3", "дом", "家です", "123", "")] == ["LATIN", "CYRILLIC", "HIRAGANA", "", ""]
+    assert [script(text) for text in ("house 3", "дом", "家です", "123", "")] == ["LATIN", "CYRILLIC", "CJK", "", ""]
     usual = usual_scripts(["house"] * 30 + ["дом"])
     assert (fits("tree", usual), fits("дерево", usual), fits("42", usual)) == (True, False, True)
 

@@ -46,7 +46,7 @@ def test_shares_are_as_asked() -> None:
     assert left.count(-1) == pytest.approx(4_800, rel=0.05)
 
 
-@pytest.mark.parametrize("wrong", [{"drop": 1.0}, {"blank": -0.1}, {"shuffle": -1}])
+@pytest.mark.parametrize("wrong", [{"drop": 1.0}, {"blank": -0.1}, {"shuffle": -1}, {"copies_only": True}])
 def test_noise_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigProblem):
         Noise(**wrong)  # type: ignore[arg-type]

@@ -170,6 +170,15 @@ def test_the_hub_recipe_reads_translation_columns_and_text_columns(tmp_path: Pat
         Hub("en", "de", str(tmp_path / "nested"), source_column="id").load(("train",))
 
 
+def test_tatoeba_keeps_most_of_a_little_text_for_training() -> None:
+    splits = draw_splits([(f"s{i}", f"t{i}") for i in range(500)], held_out=2000)
+    assert len(splits["train"]) > 350
+    assert 20 < len(splits["validation"]) < 80
+    assert 20 < len(splits["test"]) < 80
+    with pytest.raises(ConfigProblem, match="held_out is 0"):
+        Tatoeba("en", "de", held_out=0)
+
+
 def test_tatoeba_draws_splits_that_share_no_sentence(tmp_path: Path) -> None:
     pairs = [(f"s{i}", f"t{j}") for i in range(400) for j in (i, i // 2, i // 3 + 500)] * 2
     splits = draw_splits(pairs, held_out=100)

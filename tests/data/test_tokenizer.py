@@ -95,3 +95,9 @@ def test_a_damaged_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer) ->
 def test_a_vocabulary_too_small_for_bytes_is_refused() -> None:
     with pytest.raises(ConfigProblem, match="bytes"):
         TokenizerConfig(vocab_size=200)
+
+
+def test_fewer_tokens_than_the_text_has_characters_are_refused() -> None:
+    numbers = [source for source, _ in counting_pairs(50)]
+    with pytest.raises(ConfigProblem, match="vocab_size is 262, and the characters of this text take 275 tokens"):
+        Tokenizer.train(TokenizerConfig(vocab_size=262), numbers, numbers)

@@ -206,3 +206,22 @@ def test_resume_takes_no_other_file_for_finished_work(work: Path, tmp_path: Path
     with pytest.raises(ConfigProblem, match="is complete and has 1 lines, the input 2"):
         translate(work, output, resume=True, **asked)
     assert output.read_text() == "of somebody\n"
+
+
+def test_a_command_that_translated_nothing_binds_no_other(work: Path, tmp_path: Path) -> None:
+    output, terms = tmp_path / "out.txt", tmp_path / "terms.tsv"
+    terms.write_text("one eins\n")
+    with pytest.raises(Problem, match="not a pair of terms"):
+        translate(work, output, glossary=str(terms), resume=True)
+    terms.write_text("one\teins\n")
+    translate(work, output, glossary=str(terms), resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "out.txt.report.jsonl", "terms.tsv"]
+
+
+def test_resume_overwrites_no_report_of_somebody(work: Path, tmp_path: Path) -> None:
+    output, notes = tmp_path / "out.txt", tmp_path / "notes.txt"
+    notes.write_text("of somebody\n")
+    with pytest.raises(ConfigProblem, match="notes.txt exists"):
+        translate(work, output, report=str(notes), resume=True)
+    assert notes.read_text() == "of somebody\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

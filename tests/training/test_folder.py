@@ -1,5 +1,6 @@
 """Whose folder it is, and whether a command may go on there."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -99,6 +100,17 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert folder.path.exists()
     assert not (tmp_path / "a").exists(), "nothing came of it"
     with folder.locked():
+        folder.metrics.touch()
+    assert folder.metrics.exists()
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: object, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), folder.locked():
         folder.metrics.touch()
     assert folder.metrics.exists()
 

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from seq2seq.cli.train import _otherwise_scheduled
 from seq2seq.errors import ConfigProblem
 from seq2seq.training.schedule import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Noam
 
@@ -50,3 +53,17 @@ def test_constant_warms_up() -> None:
 def test_refuses_settings_that_cannot_be(make: object) -> None:
     with pytest.raises(ConfigProblem):
         make()  # type: ignore[operator]
+
+
+def test_a_longer_run_has_another_rate_and_says_so() -> None:
+    def said(schedule: object, before: int | None, now: int) -> str:
+        job = SimpleNamespace(trainer=SimpleNamespace(max_steps=now), schedule=schedule)
+        return _otherwise_scheduled(job, before, 128)  # type: ignore[arg-type]
+
+    linear = LinearDecay(0.004, 800, 0.02)
+    assert (
+        said(linear, 6000, 12000)
+        == "trainer.max_steps was 6,000, is 12,000: the learning rate of step 6,000 was 8e-05, is 0.0022"
+    )
+    assert said(linear, 12000, 6000).endswith("the learning rate of step 6,000 was 0.0022, is 8e-05")
+    assert said(linear, 6000, 6000) == said(linear, None, 6000) == said(InverseSquareRoot(), 6000, 9000) == ""

@@ -1,0 +1,84 @@
+"""What is typed wrong is answered with what is right, before anything slow is imported; asked of the commands in this process."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
+
+from seq2seq.cli.command import Command
+from seq2seq.cli.score import COMMAND as SCORE
+from seq2seq.cli.sweep import SweepTable, markdown
+from seq2seq.cli.train import COMMAND as TRAIN
+from seq2seq.errors import ConfigProblem
+
+NESTED = ["recipe=directions", "recipe@recipe.of=files"]
+
+
+def check(command: Command, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", [command.script, *arguments])
+    command._check_overrides()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "seed=1,2", "trainer.max_step=5"], "no setting 'trainer.max_step', did you mean 'trainer.max_steps'"),
+        (["seed=1,2", "trainer.max_steps=5", "-m", "model.d_modle=3"], "did you mean 'model.d_model'"),
+        (["-m", "recipe=cldr,nope"], "there is no recipe 'nope'"),
+        (["-m", "seed=range(1,9)", "recipe=cldr", "schedule=nope,linear"], "there is no schedule 'nope'"),
+        (["seed=1,2"], "seed=1,2 is several values .* -m .*'seed=\\[1,2\\]'"),
+        ([*NESTED, "recipe.of.trian=x"], "did you mean 'recipe.of.train'"),
+        ([*NESTED, "model.d_modle=3"], "did you mean 'model.d_model'"),
+        (
+            [*NESTED, "recipe.validation=x"],
+            "recipe.validation is a setting of recipe=.*files.* another recipe .*: recipe.of.validation=x",
+        ),
+        ([*NESTED, "recipe.directions=en-de,de-en"], "several values"),
+        (["decoding=noisy_channel", "decoding.beam_size=8"], "fix: decoding.candidates.beam_size=8"),
+        (["decoding.temperature=0.5"], "is a setting of decoding=sampling"),
+        (["recipe=cldr", "decoding=nope", "decoding.beam_size=3"], "there is no decoding 'nope'"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigProblem) as caught:
+        check(TRAIN, monkeypatch, *arguments)
+    assert re.search(said, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "seed=1,2", "model=glob(*)", "schedule=linear,cosine", "trainer.max_steps=choice(5,6)"],
+        ["-m", "optimizer.label_smoothing=interval(0,0.2)"],
+        [*NESTED, "recipe.of.train=a", "recipe.of.validation=b", "recipe.directions=[en-de,de-en]"],
+        ["--cfg", "job", "nonsense=1"],
+    ],
+)
+def test_what_is_right_passes(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    check(TRAIN, monkeypatch, *arguments)
+
+
+def test_no_command_names_a_setting_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigProblem, match="there is no setting 'experimnt' "):
+        check(SCORE, monkeypatch, "experimnt=x")
+
+
+def test_a_cell_of_a_table_may_hold_a_bar() -> None:
+    assert markdown([["a", "b"], ["A|B", "1"]]).splitlines()[-1] == r"| A\|B | 1 |"
+
+
+@pytest.mark.parametrize(("outcome", "rows"), [(31.5, 1), (None, 0)])
+def test_only_what_can_be_compared_is_in_the_table_of_a_sweep(tmp_path: Path, outcome: float | None, rows: int) -> None:
+    sweep = SimpleNamespace(dir=str(tmp_path), subdir="0")
+    hydra = SimpleNamespace(mode=RunMode.MULTIRUN, sweep=sweep, overrides=SimpleNamespace(task=["seed=1"]))
+    config: Any = SimpleNamespace(hydra=hydra, run_dir="runs/a")
+    job = JobReturn(status=JobStatus.COMPLETED)
+    job.return_value = outcome
+    SweepTable().on_job_end(config, job)
+    found = [json.loads(path.read_text()) for path in tmp_path.rglob("row.json")]
+    assert [row["bleu"] for row in found] == [outcome] * rows
