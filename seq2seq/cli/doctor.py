@@ -45,6 +45,7 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     from seq2seq.errors import ConfigProblem, DataProblem
 
     console = Console(soft_wrap=True, highlight=False)
+    job.logger.check()
     if job.offline:
         go_offline()
     findings: list[Finding] = []

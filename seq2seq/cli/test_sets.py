@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
+from seq2seq.cli.typed import asked
 from seq2seq.data.directions import asked_for, by_direction
 from seq2seq.data.recipe import base_of, name_of
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
@@ -101,6 +102,7 @@ def test_set_of(job: Judging, languages: tuple[str, str] | None) -> TestSet:
 def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     recipe = job.recipe
     if languages and not hasattr(recipe, "of"):
+        _check_asked(languages)
         recipe = replace(recipe, source=languages[0], target=languages[1])
     corpus, wanted = recipe.load((job.split,)), languages or (recipe.source, recipe.target)
     parts = dict(by_direction(corpus.splits[job.split], (corpus.source, corpus.target)))
@@ -115,6 +117,19 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     special = f" {base.test}" if isinstance(usual, str) and base.test != usual and job.split == "test" else ""
     name = f"{name_of(base)} {job.split}{special}, {wanted[0]} to {wanted[1]}"
     return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
+
+
+def _check_asked(languages: tuple[str, str]) -> None:
+    """Raises ConfigProblem if others were typed than those of the models."""
+    typed = dict(argument.partition("=")[::2] for argument in asked())
+    wanted = tuple(
+        typed.get(f"recipe.{side}", code).strip("'\"") for side, code in zip(("source", "target"), languages, strict=True)
+    )
+    if wanted != languages:
+        raise ConfigProblem(
+            f"the model translates {' to '.join(languages)}, and the recipe is asked for {' to '.join(wanted)}",
+            f"leave recipe.source and recipe.target out, or of a model that knows it direction={'-'.join(wanted)}",
+        )
 
 
 def _files(job: Judging, languages: tuple[str, str] | None) -> TestSet:

@@ -115,6 +115,7 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
 
     folder = RunFolder(Path(job.run_dir))
     chosen_tokenizer(job.tokenize, job.recipe.target)  # said now if there is no such tokenizer
+    job.logger.check()
     options = job.trainer
     another, given = [sys.executable, "-m", "seq2seq.cli.train", COMPOSED], json.dumps(config).encode()
     with joined(options.devices, options.on_cpu, options.hang_after, another, given) as processes, ExitStack() as held:

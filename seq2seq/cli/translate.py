@@ -70,6 +70,10 @@ class TranslateJob:
             (self.batch_size >= 1, f"batch_size is {self.batch_size}, it must be at least 1"),
             (not (self.resume and self.overwrite), "resume=true goes on, overwrite=true begins anew: choose one"),
             (not self.explain or self.format == "jsonl", "explain=true needs format=jsonl, which has room for it"),
+            (
+                self.format != "text" or getattr(self.decoding, "n_best", 1) == 1,
+                "format=text has one translation a line: decoding.n_best=1, or format=tsv or jsonl",
+            ),
             (not self.resume or self.output is not None, "resume=true needs output=FILE: a stream cannot be gone on with"),
         )
 

@@ -79,8 +79,14 @@ def check_encoding(found: Scan, name: str, otherwise: str = "") -> None:
     if found.bad_lines:
         raise DataProblem(
             f"{found.bad_lines:,} of {found.lines:,} lines of {name} are not UTF-8 (file:line:byte): {', '.join(found.bad_bytes)}",
-            f"convert it if it is in an older encoding, iconv -f LATIN1 -t UTF-8 {name}; or mend these lines{otherwise}",
+            f"convert it if it is in an older encoding, {_converting('LATIN1', name)}; or mend these lines{otherwise}",
         )
+
+
+def _converting(encoding: str, name: str) -> str:
+    """The command that makes a file UTF-8; a stream goes through it."""
+    command = f"iconv -f {encoding} -t UTF-8"
+    return f"{command} {name} > {name}.utf8" if Path(name).is_file() else f"… | {command} | …"
 
 
 def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
@@ -92,7 +98,7 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
     for number, record in enumerate(stream, start=1):
         if number == 1:
             if record.startswith((b"\xff\xfe", b"\xfe\xff")) or _every_second_is_zero(record):
-                raise DataProblem(f"{name} looks like UTF-16, expected UTF-8", f"iconv -f UTF-16 -t UTF-8 {name} > {name}.utf8")
+                raise DataProblem(f"{name} looks like UTF-16, expected UTF-8", _converting("UTF-16", name))
             record = record.removeprefix(_BYTE_ORDER_MARK)
         yield record.removesuffix(b"\n").removesuffix(b"\r")
 
@@ -125,7 +131,7 @@ def decode_lines(stream: Iterable[bytes], name: str, replace_bad: bool = False) 
         except UnicodeDecodeError as error:
             raise DataProblem(
                 f"{name}:{number}:{error.start + 1}: the byte 0x{record[error.start]:02x} is not UTF-8",
-                f"mend the line, or convert the file: iconv -f LATIN1 -t UTF-8 {name}",
+                f"mend the line, or convert the file: {_converting('LATIN1', name)}",
             ) from None
 
 

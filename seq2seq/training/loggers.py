@@ -1,6 +1,5 @@
 """Where metrics go beside metrics.csv. Each needs a package of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +11,12 @@ from seq2seq.errors import missing_extra
 class LoggerChoice(Protocol):
     """A frozen dataclass of settings."""
 
+    def check(self) -> None:
+        """Raises MachineProblem if a package is missing."""
+        ...
+
     def make(self, run_dir: Path) -> list[Any]:
-        """Lightning loggers that write for a run. Raises MachineProblem if a package is missing."""
+        """Lightning loggers that write for a run; to be asked only if all is there."""
         ...
 
 
@@ -23,6 +26,9 @@ class Default:
 
     tensorboard: bool = True
 
+    def check(self) -> None:
+        """See `LoggerChoice`."""
+
     def make(self, run_dir: Path) -> list[Any]:
         return TensorBoard().make(run_dir) if self.tensorboard and find_spec("tensorboard") else []
 
@@ -31,12 +37,14 @@ class Default:
 class TensorBoard:
     """To look: tensorboard --logdir RUN."""
 
+    def check(self) -> None:
+        """See `LoggerChoice`."""
+        _check("tensorboard")
+
     def make(self, run_dir: Path) -> list[Any]:
-        return [
-            _make(
-                "tensorboard", "tensorboard", lambda loggers: loggers.TensorBoardLogger(run_dir, name="", version="tensorboard")
-            )
-        ]
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return [TensorBoardLogger(run_dir, name="", version="tensorboard")]
 
 
 @dataclass(frozen=True)
@@ -47,21 +55,16 @@ class WandB:
     name: str | None = None
     offline: bool = False
 
-    def make(self, run_dir: Path) -> list[Any]:
-        return [
-            _make(
-                "wandb",
-                "wandb",
-                lambda loggers: self._begun(loggers, run_dir),
-            )
-        ]
+    def check(self) -> None:
+        """See `LoggerChoice`."""
+        _check("wandb")
 
-    def _begun(self, loggers: Any, run_dir: Path) -> Any:
+    def make(self, run_dir: Path) -> list[Any]:
         import wandb
+        from lightning.pytorch.loggers import WandbLogger
 
         wandb.finish()  # the run of an earlier job, which would be taken for this one's
-        name = self.name or run_dir.name
-        return loggers.WandbLogger(name=name, project=self.project, offline=self.offline, save_dir=run_dir)
+        return [WandbLogger(name=self.name or run_dir.name, project=self.project, offline=self.offline, save_dir=run_dir)]
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,18 @@ class MlFlow:
     experiment: str = "seq2seq"
     tracking_uri: str | None = None
 
+    def check(self) -> None:
+        """See `LoggerChoice`."""
+        _check("mlflow")
+
     def make(self, run_dir: Path) -> list[Any]:
+        from lightning.pytorch.loggers import MLFlowLogger
+
         uri = self.tracking_uri or f"file:{run_dir.absolute() / 'mlruns'}"
-        return [
-            _make(
-                "mlflow",
-                "mlflow",
-                lambda loggers: loggers.MLFlowLogger(experiment_name=self.experiment, run_name=run_dir.name, tracking_uri=uri),
-            )
-        ]
+        return [MLFlowLogger(experiment_name=self.experiment, run_name=run_dir.name, tracking_uri=uri)]
 
 
-def _make(package: str, extra: str, maker: Callable[[Any], Any]) -> Any:
+def _check(package: str) -> None:
+    """By its name, which is that of the extra, too."""
     if find_spec(package) is None:
-        raise missing_extra(package, extra, f"logging to {package}")
-    from lightning.pytorch import loggers
-
-    return maker(loggers)
+        raise missing_extra(package, package, f"logging to {package}")

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
+from seq2seq.recipes.files import Files
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.score import COMMAND as SCORE
 from seq2seq.cli.sweep import SweepTable, markdown
+from seq2seq.cli.test_sets import test_set_of as judged_by
 from seq2seq.cli.train import COMMAND as TRAIN
-from seq2seq.errors import ConfigProblem
+from seq2seq.data.lines import _converting
+from seq2seq.errors import ConfigProblem, MachineProblem
+from seq2seq.training.loggers import Default, MlFlow, TensorBoard, WandB
+from tests.conftest import counting_pairs, write_corpus
 
 NESTED = ["recipe=directions", "recipe@recipe.of=files"]
 
@@ -82,3 +87,42 @@ def test_only_what_can_be_compared_is_in_the_table_of_a_sweep(tmp_path: Path, ou
     SweepTable().on_job_end(config, job)
     found = [json.loads(path.read_text()) for path in tmp_path.rglob("row.json")]
     assert [row["bleu"] for row in found] == [outcome] * rows
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["recipe.source=de", "recipe.target=en"], "translates en to de, and the recipe is asked for de to en"),
+        (["recipe.target='fr'"], "asked for en to fr"),
+        (["recipe.source=en", "recipe.target=de"], ""),
+        ([], ""),
+    ],
+)
+def test_a_model_is_not_judged_by_another_direction_than_was_asked_for(
+    typed: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["seq2seq-evaluate", *typed])
+    test = write_corpus(tmp_path, "test", counting_pairs(3))
+    job: Any = SimpleNamespace(
+        recipe=Files("de", "en", test=str(test)), split="test", source=None, reference=None, direction=None
+    )
+    if said:
+        with pytest.raises(ConfigProblem, match=said):
+            judged_by(job, ("en", "de"))
+    else:
+        assert judged_by(job, ("en", "de")).name == "files test, en to de"
+
+
+def test_a_package_that_is_missing_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seq2seq.training.loggers.find_spec", lambda package: None)
+    for logger, extra in ((WandB(), "wandb"), (MlFlow(), "mlflow"), (TensorBoard(), "tensorboard")):
+        with pytest.raises(MachineProblem, match=rf"seq2seq\[{extra}\]"):
+            logger.check()
+    Default().check()
+
+
+def test_a_stream_is_converted_by_another_command_than_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"caf\xe9\n")
+    assert _converting("LATIN1", str(file)) == f"iconv -f LATIN1 -t UTF-8 {file} > {file}.utf8"
+    assert _converting("LATIN1", "standard input") == "… | iconv -f LATIN1 -t UTF-8 | …"
