@@ -27,6 +27,10 @@ class Directions:
         parts = [parsed(text) for text in self.directions]
         require(
             (len(set(parts)) == len(parts) > 1, "directions are to be two or more, each once"),
+            (
+                all(source != target for source, target in parts),
+                "a direction leads to another language; copies are recipe.copies",
+            ),
             ((self.source, self.target) in parts, f"{self.source} to {self.target} is none of {', '.join(self.directions)}"),
             (self.temperature >= 1, f"temperature is {self.temperature}, it must be at least 1"),
             (self.copies >= 0, f"copies is {self.copies}, it must not be negative"),

@@ -94,13 +94,13 @@ def evaluate(
     return scores
 
 
-def with_meaning(metrics: Sequence[Metric], tokenize: str) -> list[Metric]:
-    """These, but for TER where BLEU counts characters: it counts words, which such text does not part.
+def with_meaning(metrics: Sequence[Metric], tokenize: str, target: str) -> list[Metric]:
+    """These, but for TER of a language without spaces whose BLEU counts characters: it counts words, which nothing parts there.
 
     Raises:
         ConfigProblem: none is left.
     """
-    left = [name for name in metrics if not (name == "ter" and tokenize == "char")]
+    left = [name for name in metrics if not (name == "ter" and tokenize == "char" and not has_spaces(target))]
     if not left:
         raise ConfigProblem("TER counts words, and there are no spaces between them", "metrics=[bleu,chrf++]")
     return left

@@ -67,7 +67,10 @@ class Journal:
         if len(found) > 1 and resume:
             self._take_up(found, settings)
         else:
-            if not overwrite and not (resume and found) and (there := [file for file in files if file.exists()]):
+            # Where nothing was translated, files under their final names are ours only if they are empty.
+            ours = resume and bool(found)
+            there = [file for file in files if file.exists() and not (ours and not file.stat().st_size)]
+            if there and not overwrite:
                 raise ConfigProblem(f"{there[0]} exists", "choose another output, or overwrite=true")
             self._log.truncate(0)
             for path in self._partials:

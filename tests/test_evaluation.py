@@ -61,7 +61,8 @@ def test_the_interval_of_a_hopeless_system_is_no_accident() -> None:
 
 
 def test_ter_is_left_out_where_there_are_no_words_to_count() -> None:
-    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "th")) == ["bleu"]
-    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "zh")) == ["bleu", "ter"]
+    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "th"), "th") == ["bleu"]
+    assert with_meaning(("bleu", "ter"), chosen_tokenizer("auto", "zh"), "zh") == ["bleu", "ter"]
+    assert with_meaning(("bleu", "ter"), "char", "de") == ["bleu", "ter"]
     with pytest.raises(ConfigProblem, match="TER counts words"):
-        with_meaning(("ter",), "char")
+        with_meaning(("ter",), "char", "zh")

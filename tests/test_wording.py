@@ -305,6 +305,8 @@ def test_words_hold_the_marks_on_their_letters() -> None:
     assert not says("यह कला है", "कल", True)
     assert says("कल, कला", "कल", True)
     assert not says("cafe\u0301", "cafe", True)
+    assert says("I ❤\ufe0f you", "❤", True)
+    assert says("1\ufe0f\u20e3", "1", True)
     assert runs("यह कला!  है") == ["यह", " ", "कला", "!", "  ", "है"]
 
 

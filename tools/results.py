@@ -83,6 +83,9 @@ def _is_of_a_row(judged: dict[str, Any], trained: dict[str, Any]) -> bool:
         and config["split"] == "test"
         and len(folders(config["bundle"])) == 1
         and all(config[name] == trained[name] for name in ("decoding", "tokenize"))
+        and config["engine"].get("precision") == "float32"
+        and not config["engine"]["shortlist"]
+        and not config["lowercase"]
         and metrics >= {"BLEU", "chrF++"}
     )
 

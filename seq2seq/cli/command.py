@@ -129,16 +129,17 @@ class Command:
                     f"{error.override} cannot be read: some characters have a meaning of their own", fix
                 ) from None
             except (HydraException, OmegaConfBaseException) as error:
-                settings = self._of_choices(arguments, compose)
-                for argument in arguments:
-                    self._explain(argument, settings)
                 if several := next(
                     (argument for argument in arguments if f"'{argument}'" in str(error) and "," in argument), None
                 ):
                     name, _, value = several.partition("=")
+                    as_list = "" if name in self.groups else f"; as one list: '{name}=[{value}]'"
                     raise ConfigProblem(
-                        f"{several} is several values", f"a sweep over them: {self.script} -m …; as one list: '{name}=[{value}]'"
+                        f"{several} is several values", f"a sweep over them: {self.script} -m …{as_list}"
                     ) from None
+                settings = self._of_choices(arguments, compose)
+                for argument in arguments:
+                    self._explain(argument, settings)
                 raise ConfigProblem(" ".join(str(error).split("\n")[:2]), self._listed) from None
 
     def _tried(self, sweep: Sequence[str]) -> Iterator[list[str]]:
@@ -146,16 +147,22 @@ class Command:
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         overrides = OverridesParser.create().parse_overrides(list(sweep))
-        values = [_values(override, None if override.key_or_group in self.groups else 1) for override in overrides]
+        values = [
+            _values(override, override.key_or_group if override.key_or_group in self.groups else None) for override in overrides
+        ]
         values = [each for each in values if each]
         for number in range(max(map(len, values), default=1)):
             yield [each[min(number, len(each) - 1)] for each in values]
 
     def _of_choices(self, arguments: Sequence[str], compose: Callable[..., Any]) -> Any:
-        """The settings that there are with the choices that are among the arguments; if one of these is none, with the usual ones."""
+        """The settings that there are with the choices that are among the arguments."""
         from hydra.errors import HydraException
 
-        chosen = [argument for argument in arguments if argument.lstrip("+").partition("=")[0].split("@")[0] in self.groups]
+        chosen = []
+        for argument in arguments:
+            name, _, value = argument.lstrip("+").partition("=")
+            if (group := name.split("@")[0]) in self.groups and value in choices(group):
+                chosen.append(argument)
         with suppress(HydraException):
             return compose(self.config_name, overrides=chosen)
         return compose(self.config_name)
@@ -165,7 +172,7 @@ class Command:
         name, separator, value = argument.lstrip("+~").partition("=")
         if not separator:
             raise ConfigProblem(f"'{argument}' is not a setting: write name=value", self._listed)
-        head, _, last = name.rpartition(".")[0].partition(".")[0] or name, *name.rpartition(".")[1:]
+        head, last = name.split(".")[0], name.rpartition(".")[2]
         if head in self.groups and head not in settings and head != name:
             raise ConfigProblem(
                 f"{name} is a setting of a {head}, and none is chosen", f"choose one first: {head}={'|'.join(choices(head))}"
@@ -219,15 +226,22 @@ class Command:
         return body.strip().split("\n")
 
 
-def _values(override: Any, most: int | None) -> list[str]:
-    """Of what a setting goes through in a sweep the first, each as it would be typed; nothing, if that is for a sweeper to find."""
+def _values(override: Any, group: str | None) -> list[str]:
+    """What a group goes through in a sweep, or the first value of another setting, each as it would be typed; nothing, if that is for a sweeper
+    to find."""
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     if not override.is_sweep_override():
         return [override.input_line]
     name = override.input_line.partition("=")[0]
     try:
-        return [f"{name}={value}" for value in islice(override.sweep_string_iterator(), most)]
+        found = (
+            override.value().filter(choices(group))
+            if group and isinstance(override.value(), Glob)
+            else override.sweep_string_iterator()
+        )
+        return [f"{name}={value}" for value in islice(found, None if group else 1)]
     except HydraException:
         return []
 

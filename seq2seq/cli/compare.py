@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
+from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, metrics_of, test_set_of
 from seq2seq.cli.translating import load_translator, run_of
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
@@ -73,7 +73,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     from seq2seq.comparison import by_length, judged, sentence_scores, wins
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import has_spaces
-    from seq2seq.evaluation import chosen_tokenizer, evaluate, with_meaning
+    from seq2seq.evaluation import chosen_tokenizer, evaluate
     from seq2seq.page import Comparison, page
 
     check_test_set(job)
@@ -89,6 +89,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
     if not test_set.references:
         raise DataProblem("there is nothing to compare: no line at all", "check the files or the split")
     tokenize = chosen_tokenizer(job.tokenize, test_set.target)
+    metrics = metrics_of(job.metrics, tokenize, test_set.target)
     names = job.names or _names(job.systems)
     systems = [
         _system(name, path, translator, test_set) for name, path, translator in zip(names, job.systems, translators, strict=True)
@@ -98,7 +99,7 @@ def run(job: CompareJob, config: Mapping[str, Any]) -> None:
         return evaluate(translations, references, ("bleu",), tokenize, job.lowercase)[0].value
 
     references = test_set.references
-    verdicts = judged(systems, references, with_meaning(job.metrics, tokenize), tokenize, job.lowercase, job.test, job.samples)
+    verdicts = judged(systems, references, metrics, tokenize, job.lowercase, job.test, job.samples)
     scores = [sentence_scores(system, references, job.lowercase) for system in systems]
     beside = [wins(of_one, scores[0]) for of_one in scores[1:]]
     better, worse = _examples(job.examples, test_set, systems, scores)

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
-    """Print what was found, and for each finding the setting that mends it. Nothing is trained or written but the tokenizer's cache."""
+    """Print what was found, and for each finding the setting that mends it. Nothing is trained, and nothing written but to the cache."""
     from rich.console import Console
     from rich.markup import escape
 

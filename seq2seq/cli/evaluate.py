@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
-from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, test_set_of
+from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, metrics_of, test_set_of
 from seq2seq.cli.translating import Bundles, folders, load_translator, run_of
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
@@ -68,7 +68,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     from seq2seq.atomic import write_text
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
-    from seq2seq.evaluation import chosen_tokenizer, evaluate, with_meaning
+    from seq2seq.evaluation import chosen_tokenizer, evaluate
 
     check_test_set(job)
     if bool(job.bundle) == bool(job.hypothesis):
@@ -90,8 +90,8 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         output = Path(job.output or f"{job.hypothesis}.results.json")
     check_output(output, (job.source, job.reference, job.hypothesis), '"test_set"')
     tokenize = chosen_tokenizer(job.tokenize, test_set.target)
+    metrics = metrics_of(job.metrics, tokenize, test_set.target)
     hypotheses = _hypotheses(job, translator, test_set)
-    metrics = with_meaning(job.metrics, tokenize)
     scores = evaluate(hypotheses, test_set.references, metrics, tokenize, job.lowercase, job.bootstrap)
 
     empty = sum(is_blank(hypothesis) for hypothesis in hypotheses)
@@ -105,8 +105,6 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
         "config": dict(config),
     }
     _show(test_set, scores, {"translations": empty, "references": empty_references})
-    if len(metrics) < len(job.metrics):
-        print("TER is left out: it counts words, and there are no spaces between them")
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nwritten to {output}")
 

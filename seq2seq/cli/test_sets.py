@@ -1,18 +1,22 @@
 """What the commands that judge share: a test set, out of a recipe or out of files."""
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seq2seq.cli.typed import asked
 from seq2seq.data.directions import asked_for, by_direction
 from seq2seq.data.recipe import base_of, name_of
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 from seq2seq.folders import digest_of
+
+if TYPE_CHECKING:
+    from seq2seq.evaluation import Metric
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,20 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     special = f" {base.test}" if isinstance(usual, str) and base.test != usual and job.split == "test" else ""
     name = f"{name_of(base)} {job.split}{special}, {wanted[0]} to {wanted[1]}"
     return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
+
+
+def metrics_of(metrics: Sequence["Metric"], tokenize: str, target: str) -> list["Metric"]:
+    """Those that can be counted; what is left out is said.
+
+    Raises:
+        ConfigProblem: none can.
+    """
+    from seq2seq.evaluation import with_meaning
+
+    left = with_meaning(metrics, tokenize, target)
+    if len(left) < len(metrics):
+        print("TER is left out: it counts words, and there are no spaces between them", file=sys.stderr)
+    return left
 
 
 def _check_asked(languages: tuple[str, str]) -> None:

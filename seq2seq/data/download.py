@@ -5,6 +5,7 @@ import http.client
 import math
 import os
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -61,15 +62,24 @@ class RemoteFile:
             )
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
-        with cast(IO[bytes], opened_alone(part, math.inf)):  # while another process fetches it, this one waits
-            if self._is_there(path):
-                part.unlink()
-                return path
-            self._download(part)
-            self._check(part)
-            with replacing_file(path) as temporary:
-                os.replace(part, temporary)
+        with self._alone(part):
+            try:
+                if not self._is_there(path):
+                    self._download(part)
+                    self._check(part)
+                    with replacing_file(path) as temporary:
+                        os.replace(part, temporary)
+            finally:
+                if part.is_file() and not part.stat().st_size:
+                    part.unlink()
         return path
+
+    def _alone(self, part: Path) -> IO[Any]:
+        """While another process fetches the file this one waits."""
+        file = opened_alone(part, _PAUSE)
+        if file is None:
+            print(f"another process is fetching {self.url}: waiting for it", file=sys.stderr)
+        return file or cast(IO[Any], opened_alone(part, math.inf))
 
     def _is_there(self, path: Path) -> bool:
         return path.is_file() and self.sha256 in (None, sha256(path))

@@ -90,7 +90,7 @@ def key(text: str) -> str:
     return " ".join(normalize("NFKC", text).casefold().split())
 
 
-_OF_JAPANESE = {"HIRAGANA", "KATAKANA", "HALFWIDTH", "FULLWIDTH"}
+_OF_JAPANESE = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HALFWIDTH", "FULLWIDTH", "IDEOGRAPHIC"}
 """What stands beside CJK in one text."""
 
 

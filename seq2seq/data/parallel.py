@@ -79,11 +79,7 @@ def find_side(prefix: Path, language: str) -> Path:
             return path
     if prefix.is_file():
         said = f"{prefix} is a file, where the beginning of its name is wanted: PREFIX of PREFIX.{language}"
-        fix = (
-            f"name it {prefix.with_suffix('')}"
-            if prefix.suffix == f".{language}"
-            else "or write both sides into a .tsv, the source first"
-        )
+        fix = f"name both by {prefix.with_suffix('')}, or write both sides into one .tsv, the source first"
         raise DataProblem(said, fix)
     raise DataProblem(
         f"there is no file {prefix}.{language}, nor one of these endings after it: {', '.join(SUFFIXES)}",

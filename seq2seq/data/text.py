@@ -22,8 +22,11 @@ def without_halves(text: str) -> str:
 
 
 def is_letter(character: str) -> bool:
-    """Whether it is part of a word: a letter, a digit, an underscore, or a mark on one of these, as many vowels of Indic scripts are."""
-    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+    """Whether it is part of a word: a letter, a digit, an underscore, or a mark on a letter, as many vowels of Indic scripts are; not what makes
+    signs look otherwise."""
+    if character.isalnum() or character == "_":
+        return True
+    return unicodedata.category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
 
 
 def runs(text: str) -> list[str]:

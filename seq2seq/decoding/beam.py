@@ -32,7 +32,7 @@ class BeamSearch:
     length_penalty: LengthPenalty = field(default_factory=LengthPenalty)
     lengths: LengthLimits = field(default_factory=LengthLimits)
     no_repeats: int = 0
-    """No sequence of so many tokens occurs twice in a hypothesis (Paulus et al., 2018); 0: any may."""
+    """No sequence of so many tokens occurs twice in a hypothesis (Paulus et al., 2018), but for what must be said; 0: any may."""
     repetition_penalty: float = 1.0
     """Above 1, what a hypothesis has said already becomes less probable: its log-probability is multiplied by this."""
     groups: int = 1
@@ -69,7 +69,7 @@ class BeamSearch:
     def with_room(self, phrases: int) -> "BeamSearch":
         """As wide as it must be for a hypothesis of every bank (see `phrases`) and one more where so many phrases are to be said: from a
         narrower beam the hypotheses that have said none yet fall out first, and with them the order in which the model would say all."""
-        return self if not phrases else replace(self, beam_size=max(self.beam_size, 2 * phrases + 2))
+        return self if not phrases or self.groups > 1 else replace(self, beam_size=max(self.beam_size, 2 * phrases + 2))
 
     def begin(self, source: Tensor, wishes: Sequence[Wishes] = ()) -> "Beam | Groups":
         """See `Search`."""
@@ -145,7 +145,9 @@ class Beam:
         logits = logits.float()
         normalizers = log_normalizers(logits)
         lexicon = self.search.lexicon if self.phrases.size(1) else None
-        wished = None if lexicon is None else following(self.phrases, *said(self.phrases, self.tokens, lexicon.ends_word))
+        wished = None
+        if lexicon is not None and self.search.no_repeats:
+            wished = following(self.phrases, *said(self.phrases, self.tokens, lexicon.ends_word))
         logits = self.rules.allow(logits, self.tokens, wished)
         if self.search.repetition_penalty != 1:
             logits = penalise_repeats(logits, normalizers, self.tokens, self.search.repetition_penalty)

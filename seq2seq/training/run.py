@@ -107,6 +107,8 @@ def fit(
 
     run = _Run(module, data, write_bundle, folder, options, averaging, screen, loggers, processes)
     run.take_up()
+    if 0 < module.step < options.max_steps:
+        screen.say(f"goes on from step {module.step:,}")
     while True:
         try:
             return run.go_on()
@@ -153,8 +155,6 @@ class _Run:
             for keeper in self.keepers:
                 if (kept := state["callbacks"].get(type(keeper).__name__)) is not None:
                     keeper.load_state_dict(kept)
-            if 0 < self.module.step < self.options.max_steps:
-                self.screen.say(f"goes on from step {self.module.step:,}")
         if self.processes.first:
             self.metrics.begin()
         self.module.train()  # a validation that found a divergence has left it otherwise

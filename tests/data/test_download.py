@@ -119,6 +119,7 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, address: str, name: str, tim
     with pytest.raises(MachineProblem, match=said):
         RemoteFile(f"{address}/{name}", None).fetch(tmp_path)
     assert len(Server.asked) == times
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("url", ["http://example.org/x", "ftp://example.org/x", "file:///etc/passwd"])

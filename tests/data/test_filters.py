@@ -105,6 +105,7 @@ def test_a_table_is_not_taken_for_a_third_language(tmp_path: Path) -> None:
     [
         ("ja", "ゴルフクラブ", False),
         ("ja", "ひらがなばかり", False),
+        ("ja", "ー々", False),
         ("sr", "Dobar dan", False),
         ("ru-RU", "Dobryj den", True),
         ("zh-CN", "Ni hao", True),

@@ -223,5 +223,10 @@ def test_resume_overwrites_no_report_of_somebody(work: Path, tmp_path: Path) -> 
     notes.write_text("of somebody\n")
     with pytest.raises(ConfigProblem, match="notes.txt exists"):
         translate(work, output, report=str(notes), resume=True)
-    assert notes.read_text() == "of somebody\n"
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "terms.tsv").write_text("one eins\n")
+    with pytest.raises(Problem, match="not a pair of terms"):
+        translate(work, output, glossary=str(tmp_path / "terms.tsv"))  # which leaves a journal
+    with pytest.raises(ConfigProblem, match="notes.txt exists"):
+        translate(work, output, report=str(notes), resume=True)
+    assert notes.read_text() == "of somebody\n"
