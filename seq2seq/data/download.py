@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
-from seq2seq.atomic import opened_alone, replacing_file, sha256
+from seq2seq.atomic import opened_alone, sha256, sync
 from seq2seq.errors import DataProblem, MachineProblem
 
 ATTEMPTS = 5
@@ -67,8 +67,9 @@ class RemoteFile:
                 if not self._is_there(path):
                     self._download(part)
                     self._check(part)
-                    with replacing_file(path) as temporary:
-                        os.replace(part, temporary)
+                    sync(part)
+                    os.replace(part, path)  # at every moment one of the two is there
+                    sync(folder)
             finally:
                 if part.is_file() and not part.stat().st_size:
                     part.unlink()
