@@ -43,8 +43,8 @@ class Glossary:
         """The target terms whose source terms stand in a text: whole words, whatever their case, longer terms before the shorter
         ones they hold; anywhere in the text if the source language is written without spaces."""
         units: Sequence[str] = _words(text) if spaces else text
-        known: Mapping[Any, str] = self._by_words if spaces else self._by_characters
-        longest, found, at = max(map(len, known), default=0), [], 0
+        known, longest = self._by_words if spaces else self._by_characters
+        found, at = [], 0
         while at < len(units):
             for length in range(min(longest, len(units) - at), 0, -1):
                 if target := known.get(units[at : at + length]):
@@ -55,12 +55,18 @@ class Glossary:
         return list(dict.fromkeys(found))
 
     @cached_property
-    def _by_words(self) -> dict[tuple[str, ...], str]:
-        return {_words(source): target for source, target in self.terms}
+    def _by_words(self) -> tuple[Mapping[Any, str], int]:
+        """Source terms in words, with their targets, and the words of the longest."""
+        return _with_longest({_words(source): target for source, target in self.terms})
 
     @cached_property
-    def _by_characters(self) -> dict[str, str]:
-        return dict(self.terms)
+    def _by_characters(self) -> tuple[Mapping[Any, str], int]:
+        """The same in characters."""
+        return _with_longest(dict(self.terms))
+
+
+def _with_longest(known: Mapping[Any, str]) -> tuple[Mapping[Any, str], int]:
+    return known, max(map(len, known), default=0)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -54,9 +54,8 @@ class Command:
                 config = json.load(sys.stdin)
                 work(build(job, config, allow_targets=True), config)
                 return
-            sys.argv[1:] = sorted(
-                sys.argv[1:], key=lambda argument: argument not in _SWEEP
-            )  # Hydra reads no flag between settings
+            # Hydra reads no flag between settings.
+            sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in _SWEEP)
             self._check_overrides()
             self._run(job, work)
 

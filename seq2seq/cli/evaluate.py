@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.command import Command
 from seq2seq.cli.test_sets import TestSet, check_output, check_test_set, metrics_of, test_set_of
-from seq2seq.cli.translating import Bundles, folders, load_translator, run_of
+from seq2seq.cli.translating import Bundles, folders, load_translator, run_of, what_translates
 from seq2seq.errors import ConfigProblem
 from seq2seq.schema import require
 
@@ -83,7 +83,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     test_set = test_set_of(job, languages)
     if job.bundle and not job.output:
         models = folders(job.bundle)
-        engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
+        engine = what_translates(config["engine"])
         name = test_set.file_name(models, config["decoding"], engine, job.tokenize, job.lowercase)
         output = run_of(models[0]) / "results" / name
     else:

@@ -14,7 +14,7 @@ from seq2seq.cli.command import Command
 from seq2seq.cli.given import given
 from seq2seq.cli.progress import progress_bar
 from seq2seq.cli.records import records_of
-from seq2seq.cli.translating import Bundles, folders, load_translator
+from seq2seq.cli.translating import Bundles, folders, load_translator, what_translates
 from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, check_open, machine_problem
 from seq2seq.journal import Journal, is_complete
 from seq2seq.schema import require
@@ -170,7 +170,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     output = Path(str(job.output))
     report = cast(Path, job.report_path)
     pack, pack_report = packing_for(output), packing_for(report)
-    engine = {name: value for name, value in config["engine"].items() if name not in ("workers", "threads")}
+    engine = what_translates(config["engine"])
     settings = {
         "bundle": [sha256(manifest_of(Path(bundle))) for bundle in (*folders(job.bundle), *bundles_of(job.decoding))],
         "decoding": config["decoding"],

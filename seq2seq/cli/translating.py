@@ -1,6 +1,7 @@
 """What the commands that translate share: which bundles, and a translator of them."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +35,11 @@ def folders(bundle: Bundles) -> list[str]:
     if not bundle:
         raise ConfigProblem("which model? bundle= is not set", "bundle=RUN/bundle, the folder that training has written")
     return [bundle] if isinstance(bundle, str) else bundle
+
+
+def what_translates(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine's settings, but for how its work is shared out, which changes no translation."""
+    return {name: value for name, value in engine.items() if name not in ("workers", "threads")}
 
 
 def run_of(bundle: str) -> Path:

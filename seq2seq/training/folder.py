@@ -65,6 +65,10 @@ class RunFolder:
     def identity(self) -> Path:
         return self.path / "identity.json"
 
+    @property
+    def _has_states(self) -> bool:
+        return any(self.states.glob("step-*"))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else works in this folder meanwhile. The system lifts the lock of a process that dies.
@@ -107,7 +111,7 @@ class RunFolder:
             ConfigProblem: a run is here that must not be gone on with: other settings, or `resume` says never.
         """
         self._check_it_is_ours()
-        if resume == "restart" or not self.config.is_file() or not (any(self.states.glob("step-*")) or self.result.is_file()):
+        if resume == "restart" or not self.config.is_file() or not (self._has_states or self.result.is_file()):
             return None
         if resume == "never":
             raise ConfigProblem(f"{self.path} holds a run already", "choose another run_dir, or go on with resume=auto")
@@ -136,14 +140,14 @@ class RunFolder:
 
     def chosen(self, name: str, anew: bool) -> str | None:
         """What the run that is here says of itself under a name in its identity; None if it begins `anew` or never said so."""
-        if anew or not self.identity.is_file() or not any(self.states.glob("step-*")):
+        if anew or not self.identity.is_file() or not self._has_states:
             return None
         said: str | None = json.loads(self.identity.read_text(encoding="utf-8"))["run"].get(name)
         return said
 
     def steps_asked(self, anew: bool) -> int | None:
         """How long the run that is here was to be; None if it begins `anew` or has done nothing yet."""
-        if anew or not self.config.is_file() or not any(self.states.glob("step-*")):
+        if anew or not self.config.is_file() or not self._has_states:
             return None
         return int(yaml.safe_load(self.config.read_text(encoding="utf-8"))["trainer"]["max_steps"])
 
@@ -168,7 +172,7 @@ class RunFolder:
             for weights in self.states.glob("weights-*.safetensors"):
                 weights.unlink()
             self.metrics.unlink(missing_ok=True)
-        elif self.identity.is_file() and any(self.states.glob("step-*")):
+        elif self.identity.is_file() and self._has_states:
             before = json.loads(self.identity.read_text(encoding="utf-8"))["run"]
             changed = [f"{name} was {before[name]}, is {now}" for name, now in identity.items() if before.get(name, now) != now]
             if grave := [text for text in changed if not text.startswith(MACHINE)]:
