@@ -14,6 +14,7 @@ from unicodedata import name, normalize
 import numpy as np
 import numpy.typing as npt
 
+from seq2seq.data.alignment import said_of_shift
 from seq2seq.data.directions import ONE_DIRECTION, Direction, loaded, rows_by_direction
 from seq2seq.data.recipe import MANY, Corpus, pairs_of
 from seq2seq.errors import DataProblem
@@ -234,18 +235,20 @@ def filtered(corpus: Corpus, filters: Filters, held_out: frozenset[str]) -> tupl
 
 
 _KEEP, _REMARKS = "keep.npy", "remarks.json"
-_VERSION = 4
+_VERSION = 5
 """To be raised when a filter judges otherwise."""
 
 
 def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """Which pairs stay, each direction by itself, and what to say of the others."""
     taken: Counter[str] = Counter()
+    shifts = []
     leaks = 0
     keep = np.ones(len(data), dtype=bool)
     for (spoken, wanted), rows in rows_by_direction(data, ONE_DIRECTION):
         part = data if len(rows) == len(data) else data.select(rows)
         judges = filters.judges(part, held_out, copies=spoken == wanted)
+        shifts.append(said_of_shift(part["source"], part["target"]))
         for row, (source, target) in zip(rows.tolist(), pairs_of(part), strict=True):
             reason = next((said for said, judge in judges.items() if judge(source, target)), None)
             if reason is not None:
@@ -254,6 +257,7 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
             elif is_known(source, target, held_out):
                 leaks += 1
     remarks = [f"train: {count:,} pairs left out: {reason}" for reason, count in taken.items()]
+    remarks += [f"train: {said}" for said in shifts if said]
     if leaks:
         remarks.append(
             f"train: {leaks:,} pairs have a side that is held out, too, so scores may flatter; filters.decontaminate=true leaves out what is in validation or test"

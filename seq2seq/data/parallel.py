@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from seq2seq.atomic import sha256
+from seq2seq.data.alignment import lengths, parting
 from seq2seq.data.lines import check_encoding, read_lines, scan
 from seq2seq.data.packing import SUFFIXES, check_is_no_stream, nearby
 from seq2seq.data.recipe import Corpus, FileRecord, Pair, make_corpus
@@ -54,15 +53,8 @@ def check_parallel(source: Path, target: Path, allow_bad: bool = False) -> int:
 
 def _parting(source: Path, target: Path) -> int:
     """The line from which on the lengths fit better when one file is shifted by the lines it lacks."""
-    sides = [np.array([len(line) + 5 for line in read_lines(path, replace_bad=True)], dtype=float) for path in (source, target)]
-    short = min(map(len, sides))
-    if not short:
-        return 1
-    shifted = [side[-short:] for side in sides]
-    here = np.abs(np.log(sides[0][:short] / sides[1][:short]))
-    there = np.abs(np.log(shifted[0] / shifted[1]))
-    cost = np.concatenate(([0.0], np.cumsum(here - there))) + there.sum()
-    return int(cost.argmin()) + 1
+    one, other = (lengths(read_lines(path, replace_bad=True)) for path in (source, target))
+    return parting(one, other, lines=len(other) - len(one)) + 1
 
 
 def find_side(prefix: Path, language: str) -> Path:

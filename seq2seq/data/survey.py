@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seq2seq.data.directions import ONE_DIRECTION, rows_by_direction
+from seq2seq.data.alignment import said_of_shift
+from seq2seq.data.directions import ONE_DIRECTION, by_direction, rows_by_direction
 from seq2seq.data.filters import Filters, fits, held_out_text, is_known, same_on_both_sides, unbalanced, usual_of
 from seq2seq.data.recipe import Corpus, pairs_of
 from seq2seq.data.text import SPACE_MARK_STAND_IN, base_language
@@ -74,11 +75,12 @@ def pair_findings(corpus: Corpus) -> list[Finding]:
         "decontaminate": "have a side that is in validation or test, too: scores may flatter",
     }
     values = dict.fromkeys(counts, "true") | {"max_ratio": f"{RATIO:g}"}
-    return _wrong_languages(corpus, usual) + [
+    counted = [
         Finding(f"train: {count:,} pairs ({count / len(data):.1%}) {meanings[name]}", f"filters.{name}={values[name]}")
         for name, count in counts.items()
         if count
     ]
+    return [*_wrong_languages(corpus, usual), *_swapped(corpus), *_shifted(corpus), *counted]
 
 
 _WRITTEN_IN = {
@@ -110,6 +112,37 @@ def _wrong_languages(corpus: Corpus, usual: Sequence[frozenset[str]]) -> list[Fi
             said = f"train: the {side} is called {language}, and is written in {', '.join(sorted(scripts - {''})).capitalize()} script"
             findings.append(Finding(said, "look whether the sides are swapped: recipe.source= and recipe.target="))
     return findings
+
+
+def _swapped(corpus: Corpus) -> list[Finding]:
+    """Splits whose sides are those of the training pairs the other way round, by the letters that often follow each other."""
+    train = [_frequent(corpus.splits["train"], side) for side in ("source", "target")]
+    findings = []
+    for name, data in corpus.splits.items():
+        sides = [_frequent(data, side) for side in ("source", "target")]
+        straight = [len(train[i] & sides[i]) for i in (0, 1)]
+        crossed = [len(train[i] & sides[1 - i]) for i in (0, 1)]
+        if all(cross > max(30, 1.2 * own) for cross, own in zip(crossed, straight, strict=True)):
+            said = f"{name}: its source reads like the target of the training pairs, and its target like their source"
+            findings.append(Finding(said, "look which files have the names of the other language"))
+    return findings
+
+
+def _frequent(data: "Dataset", column: str) -> frozenset[str]:
+    """What three characters in a row are the most frequent in a sample."""
+    texts = islice(data[column], 0, None, max(1, len(data) // 1_000))
+    found = Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
+    return frozenset(three for three, _ in found.most_common(300))
+
+
+def _shifted(corpus: Corpus) -> list[Finding]:
+    """Splits of which a stretch fits line by line only when one side is taken some lines later."""
+    return [
+        Finding(f"{name}: {said}", "compare both sides there, and mend the files; pairs with a blank side are not counted")
+        for name, data in corpus.splits.items()
+        for _, part in by_direction(data, ONE_DIRECTION)
+        if (said := said_of_shift(part["source"], part["target"]))
+    ]
 
 
 def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> list[Finding]:

@@ -223,6 +223,20 @@ def row01_line_counts_differ(desk: Desk) -> None:
     assert "run" not in desk.names()
 
 
+def row01_a_line_lost_and_one_too_many(desk: Desk) -> None:
+    """As many lines on both sides, and for most of them they are no translations."""
+    pairs = counting_pairs(700, seed=3)
+    arguments = [*desk.corpus(pairs), *BRIEF]
+    assert "no translations" not in desk.does("doctor", *arguments)
+    target = desk.folder / "corpus" / "train.de"
+    lines = target.read_text().splitlines()
+    target.write_text("\n".join([*lines[:250], *lines[251:], "eins"]) + "\n")
+    found = re.search(r"train: near pair (\d+) the source has 1 line too many", desk.does("doctor", *arguments))
+    assert found
+    assert 245 <= int(found[1]) <= 255
+    assert "by their lengths" in desk.does("train", *arguments, "trainer.max_steps=1", "run_dir=run")
+
+
 def row01_line_counts_differ_at_evaluation(desk: Desk) -> None:
     desk.write("a.en", "one\ntwo\n")
     desk.write("a.de", "eins\n")
@@ -1018,6 +1032,14 @@ def row48_swapped_files(desk: Desk) -> None:
             desk.write(f"{name}.{language}", "".join(pair[side] + "\n" for pair in swapped))
     arguments = ["recipe=files", "recipe.source=en", "recipe.target=ru", "recipe.train=train", "recipe.validation=val"]
     assert "script" in desk.does("doctor", *arguments, *BRIEF)
+
+
+def row48_validation_swapped(desk: Desk) -> None:
+    pairs = counting_pairs(150, seed=3)
+    arguments = [*desk.corpus(pairs[:100], [pair[::-1] for pair in pairs[100:]]), *BRIEF]
+    assert "validation: its source reads like the target" in desk.does("doctor", *arguments)
+    arguments = [*desk.corpus(pairs[:100], pairs[100:]), *BRIEF]
+    assert "reads like" not in desk.does("doctor", *arguments)
 
 
 def row49_nothing_is_all_padding(desk: Desk) -> None:
