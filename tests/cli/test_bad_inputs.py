@@ -19,8 +19,8 @@ import torch
 from seq2seq.atomic import write_manifest
 from seq2seq.bundle import FORMAT_VERSION, Bundle
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
-from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import command as plain_command
+from tests.cli.commands import SMALL
+from tests.cli.commands import command as plain_command
 from tests.conftest import counting_pairs, write_corpus
 
 FROZEN = Path(__file__).parent.parent / "frozen"
@@ -31,8 +31,10 @@ BRIEF = [*SMALL, "trainer.max_steps=1", "trainer.validate_every=1", *SHORT]
 """The shortest training there is."""
 
 
-def command(name: str, *arguments: str, folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    done = plain_command(name, *arguments, folder=folder, given=given)
+def command(
+    name: str, *arguments: str, folder: Path, given: bytes = b"", from_nothing: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    done = plain_command(name, *arguments, folder=folder, given=given, from_nothing=from_nothing)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done
 
@@ -1082,7 +1084,7 @@ def test_errors_come_soon(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyP
     missing = ["recipe=files", "recipe.train=nowhere/train", "recipe.validation=nowhere/val"]
     bundle = ["bundle=nowhere"] if name in ("evaluate", "translate") else missing
     for arguments in (bundle, ["+nonsense=1"], ["nonsense"]):
-        refused = command(name, *arguments, folder=tmp_path)
+        refused = command(name, *arguments, folder=tmp_path, from_nothing=True)
         assert 2 <= refused.returncode <= 6
         imported = {line.rpartition(b"|")[2].strip() for line in refused.stderr.split(b"\n") if line.startswith(b"import time:")}
         assert b"hydra" in imported

@@ -1,4 +1,4 @@
-"""The commands as people type them, each in a process of its own."""
+"""What the commands do, from what is typed to what is there afterwards."""
 
 import csv
 import gzip
@@ -17,35 +17,8 @@ import torch
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.model.transformer import Transformer
+from tests.cli.commands import BIN, SMALL, command
 from tests.conftest import counting_pairs, write_corpus
-
-BIN = Path(sys.executable).parent
-SMALL = [
-    "model.layers=1",
-    "model.d_model=16",
-    "model.heads=2",
-    "model.d_feedforward=16",
-    "tokenizer.vocab_size=330",
-    "batch.max_tokens=200",
-    "trainer.max_steps=6",
-    "trainer.validate_every=3",
-    "decoding.beam_size=2",
-    "trainer.log_every=1",
-    "logger=csv",
-]
-
-
-def command(
-    name: str, *arguments: str, folder: Path, given: bytes = b"", environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [BIN / f"seq2seq-{name}", *arguments],
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        env={**os.environ, **(environment or {})},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -639,7 +612,7 @@ def test_any_locale_and_time_zone_will_do(trained: Path, tmp_path: Path, name: s
     environment = {"LC_ALL": "C", "TZ": "Pacific/Apia", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     corpus = trained / "corpus"
     arguments = ["recipe=files", f"recipe.train={corpus}/train", f"recipe.validation={corpus}/val", "run_dir=runs/x", *SMALL]
-    done = command(name, *arguments, folder=tmp_path, environment=environment)
+    done = command(name, *arguments, folder=tmp_path, environment=environment, from_nothing=True)
     assert done.returncode == 0, done.stderr.decode()
     if name == "train":
         here = Bundle.load(tmp_path / "runs" / "x" / "bundle").model.state_dict()

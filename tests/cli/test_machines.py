@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.training.processes import _free_port
-from tests.cli.test_commands import BIN, SMALL
+from tests.cli.commands import BIN, SMALL
 from tests.conftest import counting_pairs, write_corpus
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,7 +12,7 @@ import pytest
 
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 from seq2seq.training.folder import Outcome, RunFolder
-from tests.cli.test_commands import BIN, SMALL, command
+from tests.cli.commands import BIN, SMALL, command
 
 TRAINER = {"max_steps": 10, "validate_every": 5, "patience": None}
 CONFIG: dict[str, Any] = {"seed": 1, "model": {"layers": 2}, "trainer": TRAINER, "run_dir": "x"}
