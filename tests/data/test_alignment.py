@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.data.alignment import FARTHEST, WINDOW, Lengths, find_shift, lengths, parting, said_of_shift
@@ -18,6 +18,7 @@ def without(side: Lengths, place: int, lines: int) -> Lengths:
     return np.concatenate((side[:place], side[place + lines :], side[:lines]))
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(0, 3_000), st.integers(1, FARTHEST), st.booleans())
 def test_a_loss_is_found_where_it_is(seed: int, place: int, lines: int, of_target: bool) -> None:
     source, target = translations(3_400, seed)
