@@ -51,6 +51,8 @@ OPTIONS = (
     "model.norm=rms model.activation=swiglu",
     "model.norm_order=post",
     "model.norm_order=deep",
+    "model.norm_order=post schedule.learning_rate=0.001",
+    "model.norm_order=deep schedule.learning_rate=0.001",
     "model.norm_order=admin",
     "model.tied_embeddings=two-way",
     "recipe=joined",

@@ -25,6 +25,7 @@ from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
 from seq2seq.training.folder import MACHINE, Outcome, RunFolder
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
+from seq2seq.training.schedule import highest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -207,6 +208,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     say.batches(data, settled.batch, max_length)
     plain = options.on_cpu and training_kernels() is None
     say.model(model, settled.precision, alone=job.trainer.sharded and not options.sharded, plain=plain)
+    say.rate(highest(job.schedule, model.config.d_model, steps), model.config.norm_order)
     needed = disk_forecast(model.config, job.averaging)
     processes.agreed(lambda: check_disk(folder.path, needed))
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")

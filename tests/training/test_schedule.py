@@ -5,7 +5,7 @@ import torch
 
 from seq2seq.cli.train import _otherwise_scheduled
 from seq2seq.errors import ConfigProblem
-from seq2seq.training.schedule import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Noam
+from seq2seq.training.schedule import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Noam, highest
 
 
 def test_noam_is_equation_3() -> None:
@@ -43,12 +43,28 @@ def test_cosine_decay_is_torch_s_own_after_the_warm_up() -> None:
     assert schedule(1000, 1, 100) == pytest.approx(0.001)
 
 
+@pytest.mark.parametrize("kind", [LinearDecay, CosineDecay, InverseSquareRoot])
+def test_wider_models_have_lower_rates(kind: type[LinearDecay]) -> None:
+    """0.004 at a width of 128 was chosen on Multi30k; base and big come near the paper's 0.0007 and 0.0005 (equation 3)."""
+    peaks = {width: highest(kind(), width, 100_000) for width in (64, 128, 256, 512, 1024)}
+    assert peaks == pytest.approx({64: 0.004, 128: 0.004, 256: 0.002, 512: 0.001, 1024: 0.0005}, rel=0.01)
+    assert highest(kind(0.003), 1024, 100_000) == pytest.approx(0.003, rel=0.01)
+    assert kind()(800, 128, 100_000) == 0.004
+
+
 def test_constant_warms_up() -> None:
     assert [Constant(0.5, 2)(step, 1, 0) for step in (1, 2, 3)] == [0.25, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Noam(0), lambda: InverseSquareRoot(-1.0), lambda: LinearDecay(0.1, 0), lambda: Constant(0.0)]
+    "make",
+    [
+        lambda: Noam(0),
+        lambda: InverseSquareRoot(-1.0),
+        lambda: LinearDecay(0.1, 0),
+        lambda: LinearDecay(floor=2),
+        lambda: Constant(0.0),
+    ],
 )
 def test_refuses_settings_that_cannot_be(make: object) -> None:
     with pytest.raises(ConfigProblem):
