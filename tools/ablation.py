@@ -52,7 +52,6 @@ OPTIONS = (
     "model.norm_order=post",
     "model.norm_order=deep",
     "model.norm_order=post schedule.learning_rate=0.001",
-    "model.norm_order=deep schedule.learning_rate=0.001",
     "model.norm_order=admin",
     "model.tied_embeddings=two-way",
     "recipe=joined",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from seq2seq.cli.typed import asked
 from seq2seq.data.directions import asked_for, by_direction
-from seq2seq.data.recipe import base_of, name_of
+from seq2seq.data.recipe import base_of, name_of, texts_of
 from seq2seq.errors import ConfigProblem, MachineProblem, machine_problem
 from seq2seq.folders import digest_of
 
@@ -120,7 +120,7 @@ def _split(job: Judging, languages: tuple[str, str] | None) -> TestSet:
     usual = getattr(type(base), "test", None)
     special = f" {base.test}" if isinstance(usual, str) and base.test != usual and job.split == "test" else ""
     name = f"{name_of(base)} {job.split}{special}, {wanted[0]} to {wanted[1]}"
-    return TestSet(name, list(data["source"]), list(data["target"]), wanted[1], corpus.provenance.notes)
+    return TestSet(name, list(texts_of(data, "source")), list(texts_of(data, "target")), wanted[1], corpus.provenance.notes)
 
 
 def metrics_of(metrics: Sequence["Metric"], tokenize: str, target: str) -> list["Metric"]:

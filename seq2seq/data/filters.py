@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import name, normalize
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from seq2seq.data.alignment import said_of_shift
 from seq2seq.data.directions import ONE_DIRECTION, Direction, loaded, rows_by_direction
-from seq2seq.data.recipe import MANY, Corpus, pairs_of
+from seq2seq.data.recipe import MANY, Corpus, pairs_of, texts_of
 from seq2seq.errors import DataProblem
 from seq2seq.folders import digest_of, remembered
 from seq2seq.schema import plain, require
@@ -114,7 +113,7 @@ def usual_scripts(texts: Iterable[str]) -> frozenset[str]:
 
 def usual_of(data: "Dataset") -> list[frozenset[str]]:
     """Of the two sides, by a sample from all over the data."""
-    return [usual_scripts(islice(data[column], 0, None, max(1, len(data) // 10_000))) for column in ("source", "target")]
+    return [usual_scripts(texts_of(data, column, 10_000)) for column in ("source", "target")]
 
 
 def fits(text: str, usual: frozenset[str]) -> bool:
@@ -137,7 +136,7 @@ class _Before:
 
 def held_out_text(splits: Iterable["Dataset"]) -> frozenset[str]:
     """Both sides of validation and test, as `key` makes them."""
-    return frozenset(key(text) for data in splits for text in chain(data["source"], data["target"]))
+    return frozenset(key(text) for data in splits for column in ("source", "target") for text in texts_of(data, column))
 
 
 def is_known(source: str, target: str, held_out: frozenset[str]) -> bool:
@@ -248,7 +247,7 @@ def _judged(data: "Dataset", filters: Filters, held_out: frozenset[str]) -> tupl
     for (spoken, wanted), rows in rows_by_direction(data, ONE_DIRECTION):
         part = data if len(rows) == len(data) else data.select(rows)
         judges = filters.judges(part, held_out, copies=spoken == wanted)
-        shifts.append(said_of_shift(part["source"], part["target"]))
+        shifts.append(said_of_shift(texts_of(part, "source"), texts_of(part, "target")))
         for row, (source, target) in zip(rows.tolist(), pairs_of(part), strict=True):
             reason = next((said for said, judge in judges.items() if judge(source, target)), None)
             if reason is not None:

@@ -155,6 +155,19 @@ def pairs_of(data: "Dataset") -> Iterator[Any]:
         yield from zip(block["source"], block["target"], strict=True)
 
 
+def texts_of(data: "Dataset", column: str, about: int | None = None) -> Iterator[str]:
+    """One side of a data set, in its order, and a block at a time: row by row the library takes forty times as long.
+
+    Args:
+        about: no more than twice so many, from all over it.
+    """
+    side = data.select_columns(column)
+    if about and len(data) > about:
+        side = side.select(range(0, len(data), len(data) // about))
+    for block in side.iter(batch_size=10_000):
+        yield from block[column]
+
+
 MANY = 200_000
 """Pairs from which on a split lies in files of the cache, of which memory holds what is being read."""
 

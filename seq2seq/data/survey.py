@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from seq2seq.data.alignment import said_of_shift
 from seq2seq.data.directions import ONE_DIRECTION, by_direction, rows_by_direction
 from seq2seq.data.filters import Filters, fits, held_out_text, is_known, same_on_both_sides, unbalanced, usual_of
-from seq2seq.data.recipe import Corpus, pairs_of
+from seq2seq.data.recipe import Corpus, pairs_of, texts_of
 from seq2seq.data.text import SPACE_MARK_STAND_IN, base_language
 from seq2seq.data.tokenizer import Tokenizer, normalise
 
@@ -48,7 +47,7 @@ def survey_splits(corpus: Corpus) -> list[SplitSurvey]:
 
 
 def _quantiles(data: "Dataset", column: str) -> tuple[int, int, int]:
-    lengths = np.array([len(text) for block in data.iter(batch_size=10_000) for text in block[column]])
+    lengths = np.array([len(text) for text in texts_of(data, column)])
     median, high, greatest = np.quantile(lengths, (0.5, 0.95, 1.0), method="nearest").tolist()
     return int(median), int(high), int(greatest)
 
@@ -130,8 +129,7 @@ def _swapped(corpus: Corpus) -> list[Finding]:
 
 def _frequent(data: "Dataset", column: str) -> frozenset[str]:
     """What three characters in a row are the most frequent in a sample."""
-    texts = islice(data[column], 0, None, max(1, len(data) // 1_000))
-    found = Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
+    found = Counter(text[i : i + 3] for text in texts_of(data, column, 1_000) for i in range(len(text) - 2))
     return frozenset(three for three, _ in found.most_common(300))
 
 
@@ -141,7 +139,7 @@ def _shifted(corpus: Corpus) -> list[Finding]:
         Finding(f"{name}: {said}", "compare both sides there, and mend the files; pairs with a blank side are not counted")
         for name, data in corpus.splits.items()
         for _, part in by_direction(data, ONE_DIRECTION)
-        if (said := said_of_shift(part["source"], part["target"]))
+        if (said := said_of_shift(texts_of(part, "source"), texts_of(part, "target")))
     ]
 
 
@@ -149,11 +147,10 @@ def tokenizer_findings(corpus: Corpus, tokenizer: Tokenizer, max_length: int) ->
     """What the tokenizer would lose of a sample of training text, and how much does not fit into the model."""
     findings = []
     data = corpus.splits["train"]
-    step = max(1, len(data) // SAMPLE)
     too_long = 0
     lost: dict[str, int] = {}
     changed = total = 0
-    texts = {column: list(islice(data[column], 0, None, step)) for column in ("source", "target")}
+    texts = {column: list(texts_of(data, column, SAMPLE)) for column in ("source", "target")}
     for column, encode in (("source", tokenizer.encode_source), ("target", tokenizer.encode_target)):
         rows = encode(texts[column])
         too_long += sum(len(row) > max_length for row in rows)

@@ -9,14 +9,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
 
 from seq2seq.data.drawing import SubwordDrawer
-from seq2seq.data.recipe import Corpus
+from seq2seq.data.recipe import Corpus, texts_of
 from seq2seq.data.text import SPACE_MARK, SPACE_MARK_STAND_IN
 from seq2seq.errors import BundleProblem, ConfigProblem, DataProblem
 from seq2seq.folders import digest_of, remembered
@@ -25,6 +25,7 @@ from seq2seq.symbols import BOS, EOS, PAD, SPECIAL, UNK
 
 SETTINGS = "tokenizer.json"
 SAMPLE = 1_000_000
+"""Texts of each side: so many teach subwords as well as all of a larger corpus."""
 _LARGEST = 64 << 20
 LONGEST = 100_000
 """Characters."""
@@ -164,22 +165,25 @@ class Tokenizer:
         return [[*drawer(normalise(text, self.config.normalize), seed), EOS] for text, seed in zip(texts, seeds, strict=True)]
 
     @classmethod
-    def train(cls, config: TokenizerConfig, sources: Sequence[str], targets: Sequence[str]) -> "Tokenizer":
-        """Learn the subwords of a corpus."""
+    def train(cls, config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> "Tokenizer":
+        """Learn the subwords of texts."""
         if config.joint:
-            model = _train(config, chain(_sample(sources), _sample(targets)))
+            model = _train(config, chain(sources, targets))
             return cls(config, model, model)
-        return cls(config, _train(config, _sample(sources)), _train(config, _sample(targets)))
+        return cls(config, _train(config, sources), _train(config, targets))
 
     @classmethod
     def for_corpus(cls, config: TokenizerConfig, corpus: Corpus) -> "Tokenizer":
-        """As `train`, on the training split and with its tags, but remembered: the same settings and text give the cached tokenizer."""
+        """As `train`, on a sample of the training split and with its tags, but remembered: the same settings and text give the cached tokenizer."""
         data = corpus.splits["train"]
         config = replace(config, tags=tuple(dict.fromkeys((*config.tags, *corpus.tags))))
         key = digest_of(plain(config), corpus.key("train"))
-        return cls.load(
-            remembered("tokenizers", key, lambda folder: cls.train(config, data["source"], data["target"]).save(folder))
-        )
+
+        def write(folder: Path) -> None:
+            sides = (texts_of(data, column, SAMPLE) for column in ("source", "target"))
+            cls.train(config, *sides).save(folder)
+
+        return cls.load(remembered("tokenizers", key, write))
 
     def fingerprint(self) -> str:
         """What tells this tokenizer from others: SHA-256 of its models."""
@@ -233,11 +237,6 @@ def _processor(model: bytes) -> Any:
     if ids != (PAD, BOS, EOS, UNK):
         raise BundleProblem(f"the SentencePiece model numbers its special tokens {ids}, expected {(PAD, BOS, EOS, UNK)}")
     return processor
-
-
-def _sample(texts: Sequence[str]) -> Iterable[str]:
-    """A million or so texts from all over the corpus teach subwords as well as all of them."""
-    return islice(texts, None, None, max(1, len(texts) // SAMPLE))
 
 
 def _pieces(text: str) -> Iterator[str]:
