@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FEW = 1000
 """Pairs from which nobody should expect much."""
 _HIGH = 0.002
-"""A learning rate at which models whose norms come last learn little or nothing (recipes/README.md)."""
+"""A learning rate at which a model with DeepNet's scales may not learn to look at the source (recipes/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,5 @@ class Beginning:
 
     def rate(self, highest: float, norm_order: str) -> None:
         """What the learning rate rises to."""
-        last = norm_order in ("post", "deep") and highest > _HIGH
-        advice = f"with model.norm_order={norm_order} such a rate may teach a model nothing: schedule.learning_rate=0.001, or model.norm_order=pre"
-        self.line("rate", f"at most {highest:.2g}", *([advice] if last else ()))
+        advice = "with model.norm_order=deep such a rate may teach a model nothing: schedule.learning_rate=0.001"
+        self.line("rate", f"at most {highest:.2g}", *([advice] if norm_order == "deep" and highest > _HIGH else ()))
