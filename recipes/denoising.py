@@ -11,7 +11,7 @@ from seq2seq.data.directions import inheriting, loaded, together, weights_in
 from seq2seq.data.lines import read_lines
 from seq2seq.data.noise import Noise
 from seq2seq.data.parallel import record_file
-from seq2seq.data.recipe import Corpus, Pair, make_corpus
+from seq2seq.data.recipe import Corpus, Pair, make_corpus, texts_of
 from seq2seq.data.text import has_spaces
 from seq2seq.schema import require
 
@@ -54,9 +54,8 @@ class Denoising:
         return inheriting(made, real)
 
     def _pairs(self, real: Corpus, language: str, column: str, split: str) -> Iterator[Pair]:
-        for block in real.splits[split].select_columns(column).iter(batch_size=10_000):
-            for text in block[column]:
-                yield text if split == "train" else _worse(text, language), text
+        for text in texts_of(real.splits[split], column):
+            yield text if split == "train" else _worse(text, language), text
         if split == "train" and self.text and language in self.text:
             for text in read_lines(Path(self.text[language])):
                 yield text, text

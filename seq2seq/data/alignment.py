@@ -47,12 +47,12 @@ class Shift:
 def find_shift(source: Lengths, target: Lengths) -> Shift | None:
     """The first stretch of pairs that fit much better when one side is some lines later, and how many such pairs there are in all; None if
     there is none, or fewer than a window."""
-    source, target = np.log(source), np.log(target)
+    logs = np.log(source), np.log(target)
     found = []
     for start in range(0, len(source) - WINDOW + 1, WINDOW):
-        here = _correlation(source, target, start, 0)
+        here = _correlation(*logs, start, 0)
         if here < 1 - GAIN:
-            by_lines = {lines: _correlation(source, target, start, lines) for lines in range(-FARTHEST, FARTHEST + 1)}
+            by_lines = {lines: _correlation(*logs, start, lines) for lines in range(-FARTHEST, FARTHEST + 1)}
             best = max(by_lines, key=lambda lines: by_lines[lines])
             if by_lines[best] > here + GAIN:
                 found.append((start, best))
@@ -61,13 +61,13 @@ def find_shift(source: Lengths, target: Lengths) -> Shift | None:
     start, lines = found[0]
     before = max(0, start - WINDOW)  # where the shift may have begun already
     stretch = slice(before, start + WINDOW)
-    first = before + parting(np.exp(source[stretch]), np.exp(target[stretch]), lines)
+    first = before + parting(source[stretch], target[stretch], lines)
     return Shift(lines, first, start - first + len(found) * WINDOW)
 
 
 def _correlation(source: Lengths, target: Lengths, start: int, lines: int) -> float:
-    """Of the lengths in a window with those so many lines later; 0 where there are too few of them, or all are the same."""
-    first, end = max(start, -lines, 0), min(start + WINDOW, len(target) - lines)
+    """Of the logarithms of lengths in a window with those so many lines later; 0 where there are too few of them, or all are the same."""
+    first, end = max(start, -lines), min(start + WINDOW, len(target) - lines)
     one, other = source[first:end], target[first + lines : end + lines]
     if len(one) < WINDOW // 2 or not one.std() or not other.std():
         return 0.0

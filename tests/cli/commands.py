@@ -13,15 +13,12 @@ import tempfile
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import cast
 
 BIN = Path(sys.executable).parent
 IMPORTED = ["torch", "lightning.pytorch", "datasets", "hydra", "rich.progress", "sacrebleu", "safetensors.torch"]
-
-
 SMALL = [
     "model.layers=1",
     "model.d_model=16",
@@ -38,13 +35,8 @@ SMALL = [
 """A small training."""
 
 
-def _forks() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    return context
-
-
-FORKS = _forks()
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(IMPORTED)
 
 
 def command(
@@ -70,8 +62,7 @@ def command(
         feeding.start()
         process.join()
         feeding.join()
-        code: Any = process.exitcode
-        return subprocess.CompletedProcess(typed, code, *(Path(output).read_bytes() for output in outputs))
+        return subprocess.CompletedProcess(typed, cast(int, process.exitcode), *(Path(output).read_bytes() for output in outputs))
 
 
 def _write(writer: Connection, given: bytes) -> None:
