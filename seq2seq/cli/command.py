@@ -32,8 +32,6 @@ class Command:
     examples: tuple[str, ...]
     groups: tuple[str, ...]
     config: str = ""
-    detailed: tuple[str, ...] = ()
-    """Groups of which `--help` shows every setting of every choice."""
 
     @property
     def config_name(self) -> str:
@@ -48,7 +46,7 @@ class Command:
         """
         with guard():
             if {"--help", "-h"} & set(sys.argv[1:]):
-                print(self.help())
+                print(self.help([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
                 return
             if sys.argv[1:] == [COMPOSED]:
                 config = json.load(sys.stdin)
@@ -196,26 +194,49 @@ class Command:
         ]
         raise ConfigProblem(f"there is no setting '{name}'{did_you_mean(name, known)}", self._listed)
 
-    def help(self) -> str:
-        """Examples, the choices of each group, and the settings with their values now."""
+    def help(self, about: Sequence[str] = ()) -> str:
+        """Examples, the choices of each group, and the settings with their values now; or about groups, every setting of every choice.
+
+        Raises:
+            ConfigProblem: there is no such group.
+        """
+        if groups := [argument.partition("=")[0].split("@")[0].split(".")[0] for argument in about]:
+            return "\n\n".join(self._of_group(group) for group in dict.fromkeys(groups))
         lines = [f"{self.script}: {self.summary}", "", f"usage: {self.script} [name=value …]", "", "examples:"]
         lines += [f"  {example}" for example in self.examples]
-        lines += ["", "choices (group=choice, then group.name=value changes one of its settings):"]
+        lines += [
+            "",
+            f"choices, as group=choice ({self.script} --help GROUP shows the settings of each, as group.name=value):",
+        ]
         for group in self.groups:
             lines.append(f"  {group}")
             for choice in choices(group):
                 lines.append(f"    {choice:<24} {_describe(group, choice)}")
         lines += ["", "settings:"]
         lines += [f"  {line}" for line in self._own_settings()]
-        for group in self.detailed:
-            for choice in choices(group):
-                if settings := _settings(group, choice):
-                    lines += ["", f"settings of {group}={choice}, as {group}.NAME=VALUE:"]
-                    lines += [f"  {line}" for line in settings]
         lines += [
             "",
             f"{self.script} --cfg job prints every setting as it will be. --hydra-help tells of sweeps and tab completion.",
         ]
+        return "\n".join(lines)
+
+    def _of_group(self, group: str) -> str:
+        """Every choice of a group, and what it sets."""
+        if group not in self.groups:
+            raise ConfigProblem(
+                f"--help knows no group '{group}'{did_you_mean(group, self.groups)}",
+                f"the groups are {', '.join(self.groups)}; {self.script} --help tells of all else",
+            )
+        texts = {choice: _read(f"{group}/{choice}.yaml") for choice in choices(group)}
+        everywhere = all("@package _global_" in text for text in texts.values())
+        then = " sets what stands below it" if everywhere else f", then {group}.NAME=VALUE for what stands below it"
+        lines = [f"{self.script} {group}=CHOICE{then}"]
+        for choice, text in texts.items():
+            basis = re.search(r"^defaults: \[(\w+)\]", text, re.MULTILINE)
+            settings = _settings(group, choice)
+            lines += ["", f"{group}={choice}", f"  # {_describe(group, choice)}"]
+            lines += [f"  # As {group}={basis[1]}{', but for:' if settings else '.'}"] if basis else []
+            lines += [f"  {line}" for line in settings]
         return "\n".join(lines)
 
     def _own_settings(self) -> list[str]:
@@ -262,9 +283,10 @@ def _describe(group: str, choice: str) -> str:
 
 
 def _settings(group: str, choice: str) -> list[str]:
-    """The lines of a YAML file that are settings or tell of them."""
+    """The lines of a YAML file that are settings or tell of them, without what `_describe` says."""
+    described = f"# {_describe(group, choice)}"
     lines = _read(f"{group}/{choice}.yaml").strip().split("\n")
-    return [line for line in lines[1:] if not line.strip().startswith(("_target_", "defaults:"))]
+    return [line for line in lines if line != described and not line.startswith(("# @", "_target_", "defaults: ["))]
 
 
 def _keys(group: str, choice: str) -> list[str]:

@@ -33,7 +33,6 @@ COMMAND = Command(
         "seq2seq-translate bundle=runs/m30k/bundle input=in.txt output=out.txt glossary=terms.tsv banned=never.txt",
     ),
     ("decoding", "engine"),
-    detailed=("decoding", "engine"),
 )
 
 

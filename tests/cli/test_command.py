@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from seq2seq.recipes.files import Files
 
-from seq2seq.cli.command import Command
+from seq2seq.cli.command import Command, choices
 from seq2seq.cli.score import COMMAND as SCORE
 from seq2seq.cli.sweep import SweepTable, markdown
 from seq2seq.cli.test_sets import test_set_of as judged_by
@@ -21,6 +22,7 @@ from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.training.loggers import Default, MlFlow, TensorBoard, WandB
 from tests.conftest import counting_pairs, write_corpus
 
+CONF = Path(__file__).parents[2] / "conf"
 NESTED = ["recipe=directions", "recipe@recipe.of=files"]
 
 
@@ -72,6 +74,28 @@ def test_what_is_wrong_is_named(arguments: list[str], said: str, monkeypatch: py
 )
 def test_what_is_right_passes(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     check(TRAIN, monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize("group", TRAIN.groups)
+def test_help_of_a_group_shows_every_setting_of_every_choice(group: str) -> None:
+    sections = TRAIN.help([f"{group}=x"]).split("\n\n")[1:]
+    assert [section.split("\n")[0] for section in sections] == [f"{group}={choice}" for choice in choices(group)]
+    for choice, section in zip(choices(group), sections, strict=True):
+        written = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())
+        shown = yaml.safe_load(section.split("\n", 1)[1]) or {}
+        assert shown == {name: value for name, value in written.items() if name in shown}
+        assert set(written) - set(shown) <= {"_target_", "defaults"}
+
+
+def test_help_says_what_a_choice_is_built_on() -> None:
+    assert "model=big\n  # The paper's big model (table 3).\n  # As model=base, but for:\n  d_model: 1024\n" in TRAIN.help(
+        ["model.heads"]
+    )
+
+
+def test_help_of_what_is_no_group_names_the_groups() -> None:
+    with pytest.raises(ConfigProblem, match="no group 'modle', did you mean 'model'"):
+        TRAIN.help(["modle"])
 
 
 def test_no_command_names_a_setting_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
