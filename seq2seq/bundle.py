@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,23 @@ class Bundle:
         return cls(config, _read_weights(config.model, folder / _WEIGHTS).eval(), tokenizer, shortlist).toward(None)
 
 
-def check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
+def load_alike(folders: Sequence[str | Path], direction: Direction | None = None) -> list[Bundle]:
+    """Bundles that translate as one, in a direction that all know, or in that which they take where nothing is said.
+
+    Raises:
+        ConfigProblem: one does not know the direction.
+        BundleProblem: one is missing or damaged, or they do not fit together.
+    """
+    bundles = []
+    for folder in folders:
+        bundle = Bundle.load(folder)
+        bundle.config.check_knows(direction or bundle.config.trained[0], str(folder))
+        bundles.append(bundle.toward(direction))
+        _check_alike(bundles[0], bundles[-1], str(folders[0]), str(folder))
+    return bundles
+
+
+def _check_alike(first: Bundle, other: Bundle, name: str, other_name: str) -> None:
     """Raises:
     BundleProblem: the two, by these names, cannot translate as one.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from seq2seq.bundle import Bundle, check_alike, config_of
+from seq2seq.bundle import Bundle, config_of, load_alike
 from seq2seq.choosing import Choose, check_candidates
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
@@ -51,13 +51,7 @@ class NoisyChannel:
 
     def chooser(self, source: str, target: str) -> Choose:
         """See `Choosing`."""
-        back: list[Bundle] = []
-        for folder in self._named(source, target):
-            bundle = Bundle.load(folder)
-            bundle.config.check_knows((target, source), folder)
-            back.append(bundle.toward((target, source)))
-            check_alike(back[0], back[-1], self.bundles[0], folder)
-        return _Channel(back, self.weight, self.n_best)
+        return _Channel(load_alike(self._named(source, target), (target, source)), self.weight, self.n_best)
 
     def _named(self, source: str, target: str) -> tuple[str, ...]:
         """The bundles, of which there must be one."""

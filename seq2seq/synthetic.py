@@ -238,13 +238,13 @@ def _sides(corpus: Corpus) -> tuple[Callable[[], Iterator[str]], Callable[[], It
 
 
 def _check(tasks: Sequence[_Task], decoding: Any) -> None:
-    """All bundles are there and know what they are to translate, and those that choose among translations what these are of: said before one
-    of them translates for hours."""
-    from seq2seq.bundle import config_of
+    """All bundles are there, know what they are to translate and fit together, and those that choose among translations know what these are of:
+    said before one of them translates for hours."""
+    from seq2seq.bundle import load_alike
     from seq2seq.choosing import Choosing
 
-    for folder, direction in dict.fromkeys((folder, task.direction) for task in tasks for folder in _folders(task.bundle)):
-        config_of(folder).check_knows(direction, str(folder))
+    for ensemble, direction in dict.fromkeys((one, task.direction) for task in tasks for one in task.bundle.split("|")):
+        load_alike(_folders(ensemble), direction)
     for direction in dict.fromkeys(task.direction for task in tasks) if isinstance(decoding, Choosing) else ():
         decoding.check_knows(*direction)
 

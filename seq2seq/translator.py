@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from seq2seq.bundle import Bundle, check_alike
+from seq2seq.bundle import Bundle, load_alike
 from seq2seq.choosing import Choosing, finding
 from seq2seq.data.directions import Direction
 from seq2seq.data.splitting import split_to_fit
@@ -153,10 +153,7 @@ class Translator:
             BundleProblem: the bundle is missing or damaged.
             ConfigProblem: it does not know the languages.
         """
-        folders = [bundle] if isinstance(bundle, str | Path) else bundle
-        bundles = [Bundle.load(folder).toward(direction) for folder in folders]
-        for folder, other in zip(folders[1:], bundles[1:], strict=True):
-            check_alike(bundles[0], other, str(folders[0]), str(folder))
+        bundles = load_alike([bundle] if isinstance(bundle, str | Path) else bundle, direction)
         made = (engine or Native()).make(bundles, find_device(device), batch_size)
         return cls(bundles[0], search, batch_size, engine=made, wording=wording, others=bundles[1:])
 

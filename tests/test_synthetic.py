@@ -1,7 +1,7 @@
 """Pairs that bundles make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +134,10 @@ def test_bundles_are_looked_at_before_any_translates(
             Synthetic("en", "de", files, BeamSearch(1), Native(), (bundles[0],), (wrong,)).load()
     (tmp_path / "train.tsv").write_text("one\teins\n")
     model = Bundle.load(bundles[0])
+    shorter = Transformer(replace(model.config.model, max_length=8)).eval()
+    Bundle(replace(model.config, model=shorter.config), shorter, model.tokenizer).save(tmp_path / "shorter")
+    with pytest.raises(BundleProblem, match="different length"):
+        Synthetic("en", "de", files, BeamSearch(1), Native(), (bundles[0], f"{bundles[0]}+{tmp_path / 'shorter'}")).load()
     Bundle(BundleConfig("fr", "en", model.config.model), model.model, model.tokenizer).save(tmp_path / "french")
     table = Files("en", "de", train=str(tmp_path / "train.tsv"), validation=str(train))
     with pytest.raises(ConfigProblem, match="train.tsv does not say which languages"):

@@ -3,13 +3,16 @@
 Tags are tokens that no text can hold. `<2de>` asks for German; a mark such as `<bt>` says where a pair comes from (Caswell et al., 2019).
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seq2seq.data.lines import read_lines
 from seq2seq.data.recipe import Corpus, Provenance
 from seq2seq.errors import ConfigProblem
 from seq2seq.folders import digest_of
@@ -74,11 +77,18 @@ def loaded(of: Any, direction: Direction, splits: Sequence[str]) -> Corpus:
 def check_languages_are_told(corpus: Corpus, language: str) -> None:
     """Raises ConfigProblem if a file of another language than those that were asked for at first does not say which languages it is of, so that it
     would be taken for any."""
-    if named := [file.name for file in corpus.provenance.files if ".tsv" in file.name]:
-        raise ConfigProblem(
-            f"{named[0]} does not say which languages its columns are, so it has no {language}",
-            f"files by language: PREFIX.{corpus.source} and PREFIX.{corpus.target}",
-        )
+    for file in corpus.provenance.files:
+        if ".tsv" in file.name or (".jsonl" in file.name and not _has_key(Path(file.path), language)):
+            raise ConfigProblem(
+                f"{file.name} does not say which languages its sides are, so it has no {language}",
+                f"files by language, PREFIX.{corpus.source} and PREFIX.{corpus.target}, or .jsonl with the keys '{corpus.source}' and '{corpus.target}'",
+            )
+
+
+def _has_key(path: Path, language: str) -> bool:
+    """Whether the first line of a .jsonl calls a side by its language."""
+    record = json.loads(next(read_lines(path, replace_bad=True), "{}"))
+    return language in record.get("translation", record)
 
 
 def weights_in(corpus: Corpus) -> list[float] | None:

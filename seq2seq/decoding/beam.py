@@ -53,6 +53,10 @@ class BeamSearch:
             (self.beam_size >= 1, f"beam_size is {self.beam_size}, it must be at least 1"),
             (1 <= self.n_best <= self.beam_size, f"n_best is {self.n_best}, it must be from 1 to beam_size ({self.beam_size})"),
             (self.coverage >= 0, f"coverage is {self.coverage}, it must not be negative"),
+            (
+                not self.coverage or self.beam_size > 1,
+                "coverage ranks what a beam finds, and a beam of 1 finds one: set beam_size",
+            ),
             (self.diversity >= 0, f"diversity is {self.diversity}, it must not be negative"),
             (self.groups >= 1, f"groups is {self.groups}, it must be at least 1"),
             (

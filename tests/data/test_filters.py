@@ -91,13 +91,30 @@ def test_copies_that_are_meant_are_not_taken_for_untranslated(tmp_path: Path) ->
     assert any("train: 2 pairs" in each and "same on both sides" in each for each in said)
 
 
-def test_a_table_is_not_taken_for_a_third_language(tmp_path: Path) -> None:
-    for name in ("train", "val"):
-        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in GOOD))
-    of = Files("en", "de", str(tmp_path / "train.tsv"), str(tmp_path / "val.tsv"))
+@pytest.mark.parametrize(
+    ("suffix", "line", "said"),
+    [
+        (".tsv", "{}\t{}\n", "train.tsv does not say which languages its sides are, so it has no fr"),
+        (
+            ".jsonl",
+            '{{"source": "{}", "target": "{}"}}\n',
+            "train.jsonl does not say which languages its sides are, so it has no fr",
+        ),
+        (".jsonl", '{{"translation": {{"en": "{}", "de": "{}", "fr": "quoi"}}}}\n', ""),
+    ],
+)
+def test_a_table_is_not_taken_for_a_third_language(suffix: str, line: str, said: str, tmp_path: Path) -> None:
+    train, val = (tmp_path / f"{name}{suffix}" for name in ("train", "val"))
+    for path in (train, val):
+        path.write_text("".join(line.format(source, target) for source, target in GOOD))
+    of = Files("en", "de", str(train), str(val))
     assert len(Directions("en", "de", of, ("en-de", "de-en")).load(("train",)).splits["train"]) == 2 * len(GOOD)
-    with pytest.raises(ConfigProblem, match="train.tsv does not say which languages its columns are, so it has no fr"):
-        Directions("en", "de", of, ("en-de", "en-fr")).load(("train",))
+    french = Directions("en", "de", of, ("en-de", "en-fr"))
+    if said:
+        with pytest.raises(ConfigProblem, match=said):
+            french.load(("train",))
+    else:
+        assert "quoi" in french.load(("train",)).splits["train"]["target"][:]
 
 
 @pytest.mark.parametrize(
