@@ -133,16 +133,16 @@ def _legend(names: Sequence[str]) -> str:
 def _chart(curves: Sequence[Curve]) -> str:
     """Validation BLEU over steps."""
     last = max(step for curve in curves for step, _ in curve.points) or 1
-    most = 10 * (max(bleu for curve in curves for _, bleu in curve.points) // 10 + 1)
+    scale = _scale([bleu for curve in curves for _, bleu in curve.points])
 
     def x(step: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - 12) * step / last
 
     def y(bleu: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * bleu / most
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (bleu - scale[0]) / (scale[-1] - scale[0])
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="validation BLEU by step">']
-    for tick in range(0, int(most) + 1, 10):
+    for tick in scale:
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 12}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>')
     for part in range(5):
@@ -154,6 +154,12 @@ def _chart(curves: Sequence[Curve]) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(step):.1f}" cy="{y(bleu):.1f}" r="3" fill="{colour}"/>' for step, bleu in curve.points]
     return "".join([*parts, "</svg>"])
+
+
+def _scale(values: Sequence[float]) -> range:
+    """Round numbers, a few of them, from below all values to above them."""
+    step = next((step for step in (1, 2, 5) if max(values) - min(values) <= 6 * step), 10)
+    return range(int(min(values) // step) * step, int(max(values) // step + 1) * step + 1, step)
 
 
 _PAGE = Template("""<!doctype html>

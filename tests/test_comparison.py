@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from seq2seq.comparison import System, by_length, judged, sentence_scores, wins
 from seq2seq.evaluation import evaluate
-from seq2seq.page import Comparison, Curve, Sentence, differences, page
+from seq2seq.page import Comparison, Curve, Sentence, _scale, differences, page
 
 REFERENCES = [
     f"the {animal} sleeps in the {place} all day"
@@ -113,3 +113,12 @@ def test_what_has_no_spaces_is_counted_in_characters() -> None:
     buckets = by_length([System("a", references)], references, lambda ours, theirs: 0.0, spaces=False)
     assert (buckets[0].shortest, buckets[0].longest) == (1, 8)
     assert len(buckets) == 5
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_a_curve_fills_its_chart(values: list[float]) -> None:
+    ticks = _scale(values)
+    assert ticks[0] <= min(values)
+    assert max(values) <= ticks[-1]
+    assert ticks[-1] - ticks[0] <= max(values) - min(values) + 2 * ticks.step
+    assert 2 <= len(ticks) <= 12
