@@ -62,7 +62,7 @@ def judged(
         [list(references)],
         test_type="bs" if test == "bootstrap" else "ar",
         n_samples=samples,
-        n_ar_confidence=1000,
+        n_ar_confidence=samples if test == "bootstrap" else 1000,  # which also is what the signature says
     )
     signatures: Any
     scores: Any

@@ -24,6 +24,7 @@ def test_scores_are_those_of_evaluate_and_a_clear_difference_is_no_chance(test: 
             (alone,) = evaluate(system.translations, REFERENCES, (name,), bootstrap=1000)  # type: ignore[arg-type]
             assert found.value == pytest.approx(alone.value)
             assert found.low - 1e-4 <= found.value <= found.high + 1e-4
+        assert f"|{'bs:300' if test == 'bootstrap' else 'bs:1000|ar:300'}|" in verdict.signature
         assert verdict.systems[0].p_value is None
         assert verdict.systems[1].p_value is not None
         assert verdict.systems[1].p_value < 0.05
