@@ -8,12 +8,12 @@ checks that the input is the same as far as it was read. In the end the files ar
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
-from seq2seq.atomic import opened_alone, sync
+from seq2seq.atomic import opened_alone, sha256, sync
 from seq2seq.errors import ConfigProblem, DataProblem, MachineProblem
 
 
@@ -22,6 +22,7 @@ class Journal:
 
     Attributes:
         lines: input lines that earlier processes have finished.
+        ended: whether they have finished all.
     """
 
     def __init__(self, files: Sequence[Path], settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
@@ -42,7 +43,8 @@ class Journal:
         self._read = hashlib.sha256()
         self._written = [hashlib.sha256() for _ in files]
         self._streams: list[IO[bytes]] = []
-        self.lines = 0
+        self.lines, self.ended = 0, False
+        self._settings = dict(settings)
         files[0].parent.mkdir(parents=True, exist_ok=True)
         log = opened_alone(self._path, _PATIENCE)
         if log is None:
@@ -98,7 +100,7 @@ class Journal:
                 "repeat it as it was, or begin anew with overwrite=true",
             )
         last = entries[-1]
-        self.lines, self._digest_of_input = int(last["lines"]), str(last["read"])
+        self.lines, self.ended, self._digest_of_input = int(last["lines"]), bool(last.get("ended")), str(last["read"])
         for i, (partial, final) in enumerate(zip(self._partials, self._files, strict=True)):
             if not partial.exists() and final.exists():
                 os.rename(final, partial)  # killed between the last renames
@@ -130,8 +132,8 @@ class Journal:
                 "begin anew with overwrite=true",
             )
 
-    def append(self, lines: Sequence[str], chunks: Sequence[bytes]) -> None:
-        """Add a chunk: the input lines it answers, and what it adds to each file."""
+    def append(self, lines: Sequence[str], chunks: Sequence[bytes], ended: bool = False) -> None:
+        """Add a chunk: the input lines it answers, and what it adds to each file; `ended` if it is the last."""
         for line in lines:
             self._read.update(_record(line))
         for stream, chunk, digest in zip(self._streams, chunks, self._written, strict=True):
@@ -140,7 +142,11 @@ class Journal:
             digest.update(chunk)
         self.lines += len(lines)
         files = [(stream.tell(), digest.hexdigest()) for stream, digest in zip(self._streams, self._written, strict=True)]
-        self._note({"lines": self.lines, "read": self._read.hexdigest(), "files": files})
+        self._note({"lines": self.lines, "read": self._read.hexdigest(), "files": files} | ({"ended": True} if ended else {}))
+
+    def fingerprint(self) -> str:
+        """What tells these settings, the input so far, and the first file from others; see the function of this name."""
+        return _fingerprint(self._settings, self._read.hexdigest(), self._written[0].hexdigest())
 
     def finish(self) -> None:
         """Give the files their final names."""
@@ -174,6 +180,18 @@ _PATIENCE = 1.0
 def is_complete(file: Path) -> bool:
     """Whether a file has its final name and no journal any more."""
     return file.exists() and not file.with_name(f"{file.name}.journal").exists()
+
+
+def fingerprint(settings: Mapping[str, Any], lines: Iterable[str], file: Path) -> str:
+    """That of a journal with these settings that has read all the lines and has written this file first."""
+    read = hashlib.sha256()
+    for line in lines:
+        read.update(_record(line))
+    return _fingerprint(settings, read.hexdigest(), sha256(file))
+
+
+def _fingerprint(settings: Mapping[str, Any], read: str, written: str) -> str:
+    return hashlib.sha256(json.dumps([dict(settings), read, written], sort_keys=True).encode()).hexdigest()
 
 
 def _record(line: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from seq2seq.cli.progress import progress_bar
 from seq2seq.cli.records import records_of
 from seq2seq.cli.translating import Bundles, folders, load_translator, what_translates
 from seq2seq.errors import ConfigProblem, DataProblem, FlaggedProblem, MachineProblem, check_open, machine_problem
-from seq2seq.journal import Journal, is_complete
+from seq2seq.journal import Journal, fingerprint, is_complete
 from seq2seq.schema import require
 from seq2seq.stopping import Stopped
 
@@ -77,6 +77,8 @@ class TranslateJob:
         )
 
 
+COMPLETE = "COMPLETE"
+"""The code in the last line of a file's report: `line` is how many there are, `detail` tells the command and its input from others."""
 CHUNK = 2048
 """Lines that are sorted by length and translated together; a kill loses at most the chunk in hand."""
 
@@ -181,7 +183,7 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
     }
     prefixes = _prefixes(job, count)
     if job.resume and is_complete(output):
-        _check_complete(job, output, count)
+        _check_complete(output, report, fingerprint(settings, lines, output))
         print(f"{output} is already complete", file=sys.stderr)
         return _codes(report)
     try:
@@ -193,6 +195,9 @@ def _translate_file(job: TranslateJob, config: Mapping[str, Any], lines: Iterato
             for number, block, translations in _chunks(translator, lines, prefixes, CHUNK, count, journal.lines):
                 answers, remarks = records_of(job.format, number, translations)
                 journal.append(block, (pack(b"".join(answers)), pack_report(b"".join(map(as_record, remarks)))))
+            if not journal.ended:
+                end = json.dumps({"line": journal.lines, "code": COMPLETE, "detail": journal.fingerprint()})
+                journal.append((), (b"", pack_report(as_record(end))), ended=True)
             journal.finish()
     except OSError as error:
         problem = machine_problem(error)
@@ -208,13 +213,15 @@ def _codes(report: Path) -> Counter[str]:
     return Counter(json.loads(line)["code"] for line in read_lines(report)) if report.is_file() else Counter()
 
 
-def _check_complete(job: TranslateJob, output: Path, count: int | None) -> None:
-    """Raises ConfigProblem if what is there cannot be of this input."""
-    from seq2seq.data.lines import scan
+def _check_complete(output: Path, report: Path, wanted: str) -> None:
+    """Raises ConfigProblem if what is there is not of this input and these settings, as the last line of its report tells."""
+    from seq2seq.data.lines import read_lines
 
-    if count is not None and job.format != "tsv" and (there := scan(output).lines) != count:
+    last = deque(read_lines(report) if report.is_file() else (), maxlen=1)
+    if not last or wanted not in last[0]:
         raise ConfigProblem(
-            f"{output} is complete and has {there:,} lines, the input {count:,}", "choose another output, or overwrite=true"
+            f"{output} is complete, and {report} does not say that it is of this input, model and settings",
+            "choose another output, or overwrite=true",
         )
 
 

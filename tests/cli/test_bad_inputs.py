@@ -104,11 +104,12 @@ class Desk:
         source = self.write("in.txt", text)
         chosen = f"bundle={bundle or self.bundle}"
         self.does("translate", chosen, "input=in.txt", "output=out.txt", "overwrite=true", *SHORT, *arguments)
-        records = [json.loads(line) for line in (self.folder / "out.txt.report.jsonl").read_text().split("\n")[:-1]]
+        *records, end = [json.loads(line) for line in (self.folder / "out.txt.report.jsonl").read_text().split("\n")[:-1]]
         assert all(record["detail"] for record in records)
         answer = (self.folder / "out.txt").read_bytes().decode()
         data = source.read_bytes()
         assert answer.count("\n") == data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+        assert (end["line"], end["code"]) == (answer.count("\n"), "COMPLETE")
         return answer.split("\n")[:-1], [(record["line"], record["code"]) for record in records]
 
     def refuses(self, code: int, name: str, *arguments: str, said: list[str], given: bytes = b"") -> str:

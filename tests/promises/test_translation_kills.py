@@ -202,8 +202,16 @@ def test_resume_takes_no_other_file_for_finished_work(work: Path, tmp_path: Path
     for _ in range(3):
         with pytest.raises(FlaggedProblem):  # whether the work is done or was done before
             translate(work, output, resume=True, strict=True, **asked)
+    finished = output.read_text()
+    given.write_text("one\0two\nfour\n")
+    other_search: dict[str, object] = {"input": str(work / "in.txt"), "prefix": None, "format": "jsonl"}
+    for other in (asked, other_search):
+        with pytest.raises(ConfigProblem, match="does not say that it is of this input, model and settings"):
+            translate(work, output, resume=True, **other)
+    assert output.read_text() == finished
+    given.write_text("one\0two\nthree\n")
     output.write_text("of somebody\n")
-    with pytest.raises(ConfigProblem, match="is complete and has 1 lines, the input 2"):
+    with pytest.raises(ConfigProblem, match="is complete, and"):
         translate(work, output, resume=True, **asked)
     assert output.read_text() == "of somebody\n"
 
