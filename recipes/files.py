@@ -10,7 +10,7 @@ from typing import Literal
 from seq2seq.data.lines import check_encoding, read_lines, scan
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
 from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus, tempered
-from seq2seq.data.text import without_halves
+from seq2seq.data.text import is_blank, without_halves
 from seq2seq.errors import ConfigProblem, DataProblem
 from seq2seq.schema import require
 
@@ -89,7 +89,9 @@ class Files:
         if not self._allow_bad:
             check_encoding(scan(path), str(path), "; or leave them out: recipe.bad_utf8=drop")
         lines = read_lines(path, self._allow_bad)
-        yield from self._json_pairs(path, lines) if ".jsonl" in path.suffixes else _tab_pairs(path, lines)
+        yield from (
+            self._json_pairs(path, lines) if ".jsonl" in path.suffixes else _tab_pairs(path, lines, (self.source, self.target))
+        )
 
     @property
     def _allow_bad(self) -> bool:
@@ -97,6 +99,9 @@ class Files:
 
     def _json_pairs(self, path: Path, lines: Iterable[str]) -> Iterator[MaybePair]:
         for number, line in enumerate(lines, start=1):
+            if is_blank(line):
+                yield "", ""
+                continue
             try:
                 record = json.loads(line)
                 record = record.get("translation", record)
@@ -118,14 +123,21 @@ class Files:
             yield sides
 
 
-def _tab_pairs(path: Path, lines: Iterable[str]) -> Iterator[Pair]:
+def _tab_pairs(path: Path, lines: Iterable[str], languages: tuple[str, str]) -> Iterator[Pair]:
     for number, line in enumerate(lines, start=1):
-        columns = line.split("\t")
-        if len(columns) != 2:
+        columns = line.split("\t") if not is_blank(line) else ["", ""]
+        if number == 1 and [column.strip().lower() for column in columns] in (["source", "target"], list(languages)):
             raise DataProblem(
-                f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}",
-                "mend the line; text cannot hold a tab here",
+                f"{path}: the first line, {line!r}, is a heading, where the first pair is expected",
+                f"tail -n +2 {path} > NEW.tsv",
             )
+        if len(columns) != 2:
+            fix = (
+                f"cut -f 1,2 {path} > NEW.tsv keeps the first two"
+                if len(columns) > 2
+                else "mend the line: the source, a tab, the target"
+            )
+            raise DataProblem(f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}", fix)
         yield columns[0], columns[1]
 
 

@@ -10,7 +10,7 @@ import faulthandler
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -78,10 +78,10 @@ class FlaggedProblem(Problem):
     exit_code = 7
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`", did you mean 'x'?"` for the nearest known name, or nothing."""
+def did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] = str) -> str:
+    """`", did you mean 'x'?"` for the nearest known name, as it is to be shown, or nothing."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{nearest[0]}'?" if nearest else ""
+    return f", did you mean '{shown(nearest[0])}'?" if nearest else ""
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MachineProblem:

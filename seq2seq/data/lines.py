@@ -5,6 +5,7 @@ line without `\n` counts. Nothing else breaks a line: not a lone `\r`, U+2028, N
 text mode or `str.splitlines` would.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from seq2seq.atomic import replacing_file
-from seq2seq.data.packing import check_is_no_stream, open_binary, packing_for
+from seq2seq.data.packing import check_is_no_stream, open_binary, packing_for, unpacked_name, unpacking
 from seq2seq.errors import DataProblem
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -84,9 +85,13 @@ def check_encoding(found: Scan, name: str, otherwise: str = "") -> None:
 
 
 def _converting(encoding: str, name: str) -> str:
-    """The command that makes a file UTF-8; a stream goes through it."""
-    command = f"iconv -f {encoding} -t UTF-8"
-    return f"{command} {name} > {name}.utf8" if Path(name).is_file() else f"… | {command} | …"
+    """The command that makes a file UTF-8, beside it and unpacked; a stream goes through it."""
+    command, file = f"iconv -f {encoding} -t UTF-8", Path(name)
+    if not file.is_file():
+        return f"… | {command} | …"
+    unpack = unpacking(file)
+    converted = shlex.quote(f"{unpacked_name(file)}.utf8")
+    return f"{unpack}{command} > {converted}" if unpack else f"{command} {shlex.quote(name)} > {converted}"
 
 
 def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:

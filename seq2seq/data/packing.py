@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,12 @@ from seq2seq.errors import DataProblem, did_you_mean, missing_extra
 
 @dataclass(frozen=True)
 class Packing:
-    """One format: how its files begin and end in name, and how bytes are packed and unpacked."""
+    """One format: how its files begin and end in name, the program for it, and how bytes are packed and unpacked."""
 
     magic: bytes
     suffix: str
     name: str
+    program: str
     pack: Callable[[bytes], bytes]
     unpack: Callable[[IO[bytes]], Any]
 
@@ -72,13 +74,16 @@ def _unpacked(raw: IO[bytes], decompressor: Callable[[], Any]) -> IO[bytes]:
 
 
 PACKINGS = (
-    Packing(b"\x1f\x8b", ".gz", "gzip", lambda data: gzip.compress(data, mtime=0), lambda raw: gzip.GzipFile(fileobj=raw)),
-    Packing(b"\xfd7zXZ\x00", ".xz", "xz", lzma.compress, lambda raw: _unpacked(raw, lzma.LZMADecompressor)),
-    Packing(b"BZh", ".bz2", "bzip2", bz2.compress, lambda raw: _unpacked(raw, bz2.BZ2Decompressor)),
+    Packing(
+        b"\x1f\x8b", ".gz", "gzip", "gzip", lambda data: gzip.compress(data, mtime=0), lambda raw: gzip.GzipFile(fileobj=raw)
+    ),
+    Packing(b"\xfd7zXZ\x00", ".xz", "xz", "xz", lzma.compress, lambda raw: _unpacked(raw, lzma.LZMADecompressor)),
+    Packing(b"BZh", ".bz2", "bzip2", "bzip2", bz2.compress, lambda raw: _unpacked(raw, bz2.BZ2Decompressor)),
     Packing(
         b"\x28\xb5\x2f\xfd",
         ".zst",
         "Zstandard",
+        "zstd",
         lambda data: bytes(_zstandard().compress(data)),
         lambda raw: _unpacked(raw, lambda: _zstandard().ZstdDecompressor().decompressobj()),
     ),
@@ -113,6 +118,13 @@ def check_is_no_stream(path: Path) -> None:
 def unpacked_name(path: Path) -> Path:
     """The path without the ending of a packed file."""
     return path.with_suffix("") if path.suffix in SUFFIXES else path
+
+
+def unpacking(path: Path) -> str:
+    """The beginning of a command line that unpacks a file, whatever it is called; nothing for a plain one."""
+    with path.open("rb") as raw:
+        start = raw.read(8)
+    return next((f"{one.program} -dc < {shlex.quote(str(path))} | " for one in PACKINGS if start.startswith(one.magic)), "")
 
 
 @contextmanager
@@ -161,9 +173,9 @@ def unpacked(raw: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
 
 
 def nearby(path: Path) -> str:
-    """The existing name most like that of a file that is not there, or what its folder holds."""
+    """The existing path most like that of a file that is not there, or what its folder holds."""
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either; check the path"
     names = sorted(entry.name for entry in path.parent.iterdir())
-    near = did_you_mean(path.name, names).removeprefix(", ")
+    near = did_you_mean(path.name, names, lambda name: str(path.with_name(name))).removeprefix(", ")
     return near or f"{path.parent} holds: {', '.join(names[:8]) or 'nothing'}"

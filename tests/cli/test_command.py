@@ -1,7 +1,9 @@
 """What is typed wrong is answered with what is right, before anything slow is imported; asked of the commands in this process."""
 
+import gzip
 import json
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from seq2seq.cli.sweep import SweepTable, markdown
 from seq2seq.cli.test_sets import test_set_of as judged_by
 from seq2seq.cli.train import COMMAND as TRAIN
 from seq2seq.data.lines import _converting
+from seq2seq.data.packing import nearby
 from seq2seq.errors import ConfigProblem, MachineProblem
 from seq2seq.training.loggers import Default, MlFlow, TensorBoard, WandB
 from tests.conftest import counting_pairs, write_corpus
@@ -151,8 +154,18 @@ def test_a_package_that_is_missing_is_said_before_anything_is_read(monkeypatch: 
     Default().check()
 
 
-def test_a_stream_is_converted_by_another_command_than_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_bytes(b"caf\xe9\n")
-    assert _converting("LATIN1", str(file)) == f"iconv -f LATIN1 -t UTF-8 {file} > {file}.utf8"
+@pytest.mark.parametrize("name", ["a.txt", "a b.txt", "a.txt.gz", "packed.txt"])
+def test_the_command_that_is_named_converts_a_file(name: str, tmp_path: Path) -> None:
+    file, text = tmp_path / name, "café\n".encode("latin-1")
+    file.write_bytes(gzip.compress(text) if "gz" in name or "packed" in name else text)
+    subprocess.run(_converting("LATIN1", str(file)), shell=True, check=True)
+    assert (tmp_path / f"{name.removesuffix('.gz')}.utf8").read_text(encoding="utf-8") == "café\n"
+
+
+def test_a_stream_is_converted_on_its_way() -> None:
     assert _converting("LATIN1", "standard input") == "… | iconv -f LATIN1 -t UTF-8 | …"
+
+
+def test_what_is_nearby_is_named_as_it_must_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "mono.de").touch()
+    assert nearby(tmp_path / "mono") == f"did you mean '{tmp_path / 'mono.de'}'?"

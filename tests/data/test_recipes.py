@@ -93,13 +93,28 @@ def test_files_that_do_not_align_are_refused(tmp_path: Path, content: dict[str, 
         Files("en", "de", train=str(tmp_path / "train")).load(("train",))
 
 
-def test_tables_with_wrong_rows_are_refused_by_line(tmp_path: Path) -> None:
-    (tmp_path / "x.tsv").write_text("a\tb\na\tb\tc\n")
-    with pytest.raises(DataProblem, match=r"x\.tsv:2: expected 2 columns .* got 3"):
-        Files("en", "de", train=str(tmp_path / "x.tsv")).load(("train",))
-    (tmp_path / "x.jsonl").write_text('{"en": "a", "de": "b"}\n{"en": "a"}\n')
-    with pytest.raises(DataProblem, match=r"x\.jsonl:2"):
-        Files("en", "de", train=str(tmp_path / "x.jsonl")).load(("train",))
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.tsv", "a\tb\na\tb\tc\n", r"x\.tsv:2: expected 2 columns .* got 3 .*cut -f 1,2 .*x\.tsv"),
+        ("x.tsv", "a\tb\na\n", r"x\.tsv:2: expected 2 columns .* got 1 .*the source, a tab, the target"),
+        ("x.tsv", "Source\tTarget\na\tb\n", "is a heading"),
+        ("x.tsv", "en\tde\na\tb\n", "is a heading"),
+        ("x.jsonl", '{"en": "a", "de": "b"}\n{"en": "a"}\n', r"x\.jsonl:2"),
+    ],
+)
+def test_tables_with_wrong_rows_are_refused_by_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataProblem, match=said):
+        Files("en", "de", train=str(tmp_path / name)).load(("train",))
+
+
+@pytest.mark.parametrize(("name", "row"), [("x.tsv", "a\tb"), ("x.jsonl", '{"en": "a", "de": "b"}')])
+def test_a_blank_line_of_a_table_is_a_blank_pair(tmp_path: Path, name: str, row: str) -> None:
+    (tmp_path / name).write_text(f"{row}\n\n{row}\n \n")
+    corpus = Files("en", "de", train=str(tmp_path / name)).load(("train",))
+    assert list(corpus.splits["train"]["target"]) == ["b", "b"]
+    assert corpus.provenance.notes == ("train: 2 pairs with a blank side dropped",)
 
 
 def test_a_blank_side_takes_its_partner_along_and_is_counted(tmp_path: Path) -> None:
