@@ -17,6 +17,7 @@ from rich.console import Console
 
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.cli import compare, evaluate, export, score, train, translate, typed
+from seq2seq.cli.begun import as_begun
 from seq2seq.data.recipe import make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.stepper import Search
@@ -118,6 +119,9 @@ def test_a_bundle_brings_its_shape_and_the_settings_its_dropout(tmp_path: Path) 
     begun = Transformer(shape)
     Bundle(BundleConfig("en", "de", shape), begun, tokenizer).save(tmp_path)
     job = composed("train", f"begin_from={tmp_path}", "model.dropout=0.3", "model.d_model=512", "model.heads=8")
+    job, config = as_begun(job, {"model": {"d_model": 512, "dropout": 0.3}, "tokenizer": {"vocab_size": 8000}, "seed": 1})
+    assert (config["seed"], config["model"]["d_model"], config["model"]["dropout"]) == (1, shape.d_model, 0.3)
+    assert (config["tokenizer"]["vocab_size"], config["tokenizer"]["joint"]) == (300, False)
     bundle, model = train._model(job, tokenizer)
     assert model.config == replace(shape, dropout=0.3)
     assert bundle is not None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from seq2seq.data.sampler import BatchConfig
 from seq2seq.errors import DataProblem
+from seq2seq.training.schedule import Schedule, highest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,9 +38,11 @@ class Beginning:
     def batches(self, data: "TranslationData", batch: BatchConfig, max_length: int) -> None:
         source_padding, target_padding = data.plan.padding_share()
         left_out = [(split, count) for split, count in data.left_out.items() if count]
+        of_epoch = data.plan.pairs_per_epoch
+        weighted = f", by their weights about {of_epoch:,} an epoch," if of_epoch != len(data) else ""
         self.line(
             "batches",
-            f"{len(data):,} pairs in {data.plan.batches_per_epoch:,} batches an epoch of at most {batch.max_tokens:,} tokens, "
+            f"{len(data):,} pairs{weighted} in {data.plan.batches_per_epoch:,} batches an epoch of at most {batch.max_tokens:,} tokens, "
             f"{batch.accumulate} an update; padding {source_padding:.1%} of source, {target_padding:.1%} of target",
             *([f"only {len(data):,} pairs to learn from"] if len(data) < _FEW else ()),
             *(f"{split}: {count:,} pairs longer than {max_length} tokens left out" for split, count in left_out),
@@ -59,7 +62,15 @@ class Beginning:
             *(["trainer.sharded=true, but one process has no one to share with"] if alone else ()),
         )
 
-    def rate(self, highest: float, norm_order: str) -> None:
-        """What the learning rate rises to."""
-        advice = "with model.norm_order=deep such a rate may teach a model nothing: schedule.learning_rate=0.001"
-        self.line("rate", f"at most {highest:.2g}", *([advice] if norm_order == "deep" and highest > _HIGH else ()))
+    def rate(self, schedule: Schedule, d_model: int, steps: int, norm_order: str) -> None:
+        """What the learning rate rises to in a run of so many steps."""
+        height = highest(schedule, d_model, steps)
+        too_high = "with model.norm_order=deep such a rate may teach a model nothing: schedule.learning_rate=0.001"
+        rising = f"it still rises when the run ends: schedule.warmup_steps below {steps:,}, or more trainer.max_steps"
+        still_rises = steps > 1 and schedule(steps, d_model, steps) > schedule(steps - 1, d_model, steps)
+        self.line(
+            "rate",
+            f"at most {height:.2g}",
+            *([too_high] if norm_order == "deep" and height > _HIGH else ()),
+            *([rising] if still_rises else ()),
+        )

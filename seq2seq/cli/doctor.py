@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seq2seq.cli.begun import as_begun
 from seq2seq.cli.command import Command
 from seq2seq.cli.train import COMMAND as TRAIN
 from seq2seq.cli.train import TrainJob, fewer_tokens, needing, tokenizer_of
@@ -40,7 +41,6 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from seq2seq.bundle import config_of
     from seq2seq.data.survey import Finding, pair_findings, survey_splits, tokenizer_findings
     from seq2seq.errors import ConfigProblem, DataProblem
 
@@ -50,6 +50,7 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
         go_offline()
     findings: list[Finding] = []
     with needing(job):
+        job, config = as_begun(job, config)
         try:
             corpus, remarks = loaded_filtered(job.recipe, job.filters, ("train", "validation", "test"))
         except (ConfigProblem, DataProblem) as problem:
@@ -69,12 +70,11 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
     sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
     if fewer := fewer_tokens(job, tokenizer):
         findings.append(Finding(fewer, f"tokenizer.vocab_size={max(sizes)}"))
-    shape = config_of(Path(job.begin_from)).model if job.begin_from else job.model
-    findings += tokenizer_findings(corpus, tokenizer, shape.max_length)
+    findings += tokenizer_findings(corpus, tokenizer, job.model.max_length)
 
     from seq2seq.training.run import disk_forecast  # which takes seconds
 
-    model = replace(shape, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
+    model = replace(job.model, source_vocab_size=sizes[0], target_vocab_size=sizes[1])
     forecast = disk_forecast(model, job.averaging)
     folder = Path(job.run_dir).absolute()
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free

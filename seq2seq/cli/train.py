@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.beginning import Beginning
+from seq2seq.cli.begun import as_begun
 from seq2seq.cli.command import COMPOSED, Command
 from seq2seq.cli.typed import asked, asked_of, search_settings, setting
 from seq2seq.data.directions import ONE_DIRECTION, asks, by_direction, parsed, rows_by_direction, written
@@ -25,7 +26,6 @@ from seq2seq.model.config import TransformerConfig
 from seq2seq.schema import require
 from seq2seq.training.folder import MACHINE, Outcome, RunFolder
 from seq2seq.training.options import Averaging, Optimizer, TrainerOptions
-from seq2seq.training.schedule import highest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,6 +114,8 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
 
     from seq2seq.training.processes import joined
 
+    with needing(job):
+        job, config = as_begun(job, config)
     folder = RunFolder(Path(job.run_dir))
     chosen_tokenizer(job.tokenize, job.recipe.target)  # said now if there is no such tokenizer
     job.logger.check()
@@ -208,7 +210,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
     say.batches(data, settled.batch, max_length)
     plain = options.on_cpu and training_kernels() is None
     say.model(model, settled.precision, alone=job.trainer.sharded and not options.sharded, plain=plain)
-    say.rate(highest(job.schedule, model.config.d_model, steps), model.config.norm_order)
+    say.rate(job.schedule, model.config.d_model, steps, model.config.norm_order)
     needed = disk_forecast(model.config, job.averaging)
     processes.agreed(lambda: check_disk(folder.path, needed))
     say.line("run", f"{folder.path}, at most {needed / 2**20:,.0f} MiB")
@@ -269,14 +271,13 @@ def _model(job: TrainJob, tokenizer: "Tokenizer") -> "tuple[Bundle | None, Trans
     from seq2seq.training.run import new_model
     from seq2seq.vocabulary import respelled
 
+    source, target = tokenizer.source_vocab_size, tokenizer.target_vocab_size
+    model = new_model(replace(job.model, source_vocab_size=source, target_vocab_size=target), job.seed)
     if job.begin_from is None:
-        source, target = tokenizer.source_vocab_size, tokenizer.target_vocab_size
-        return None, new_model(replace(job.model, source_vocab_size=source, target_vocab_size=target), job.seed)
+        return None, model
     begun = Bundle.load(job.begin_from)
     if job.begin_vocabulary == "anew":
         begun = respelled(begun, tokenizer)
-    dropouts = {name: rate for name, rate in vars(job.model).items() if name.endswith("dropout")}
-    model = new_model(replace(begun.config.model, **dropouts), job.seed)
     model.load_state_dict(begun.model.state_dict())
     return begun, model
 

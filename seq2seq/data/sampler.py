@@ -54,6 +54,7 @@ class BatchPlan:
 
     Attributes:
         pairs: how many it is made of, those left out not counted.
+        pairs_per_epoch: how many of them an epoch takes, by their weights.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class BatchPlan:
         self._max_tokens, self._bucket_width = config.max_tokens, config.bucket_width
         self._weights = weights
         chunks = (self._chunk(number) for number in range(-(-len(source_lengths) // CHUNK)))
-        counts = np.array([(chunk.batches, chunk.pairs) for chunk in chunks], dtype=np.int64).reshape(-1, 2)
-        self._batches = counts[:, 0]
-        self.batches_per_epoch, self.pairs = (int(count) for count in counts.sum(0))
+        counts = np.array([(chunk.batches, chunk.pairs, chunk.weight) for chunk in chunks], dtype=np.float64).reshape(-1, 3)
+        self._batches = counts[:, 0].astype(np.int64)
+        self.batches_per_epoch, self.pairs, self.pairs_per_epoch = (int(count) for count in counts.sum(0).round())
 
     def __getitem__(self, number: int) -> Indices:
         """The pairs of batch `number`, counted from 0 over all epochs."""
@@ -131,6 +132,7 @@ class _Chunk:
 
     Attributes:
         pairs: how many it is made of.
+        weight: how many of them an epoch takes.
         batches: how many an epoch has of it.
     """
 
@@ -154,6 +156,7 @@ class _Chunk:
         self._bucket = np.empty(len(order), dtype=np.int32)
         self._bucket[order] = np.concatenate(([0], np.cumsum(jumps, dtype=np.int32)))
         self._widths, self.pairs = np.maximum(source, target), len(rows)
+        self.weight = float(len(rows) if weights is None else weights.sum(dtype=np.float64))
         self._starts = _cut(self._widths[order], max_tokens)
         self.batches = len(self._starts if self._weights is None else self._weighted_epoch(0)[1]) - 1
 

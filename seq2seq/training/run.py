@@ -186,10 +186,13 @@ class _Run:
         return Outcome(*self.best.best, module.step)
 
     def _validate_mean(self, trainer: lightning.Trainer, snapshots: Snapshots) -> None:
-        """Of the weights that were kept, which may be the best. The run's own come back, and what is known of the mean is saved with them."""
+        """Of the weights that were kept, if they are several; it may be the best. The run's own come back, and what is known of the mean is saved
+        with them."""
         module = self.module
-        if self.processes.agreed(lambda: snapshots.validated) == module.step:
+        count = self.processes.agreed(lambda: 0 if snapshots.validated == module.step else len(snapshots.kept))
+        if count < 2:
             return
+        self.screen.say(f"the mean of the weights of {count} validations:")
         trained = {name: weight.detach().clone() for name, weight in module.model.named_parameters()}
         module.take(self.processes.agreed(snapshots.mean))
         trainer.validate(module, self.data, verbose=False)

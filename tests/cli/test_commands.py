@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from seq2seq.bundle import Bundle, BundleConfig
 from seq2seq.data.tokenizer import Tokenizer
@@ -275,7 +276,7 @@ def test_evaluate_a_split_files_and_translations_made_elsewhere(trained: Path) -
 
 
 def test_training_begins_from_a_bundle(trained: Path) -> None:
-    """Its weights, tokenizer and shape, whatever the settings say of them; the first validation is already as good."""
+    """Its weights, tokenizer and shape, whatever is composed of them; the first validation is already as good."""
     mine = ["recipe=files", "recipe.train=corpus/train", "recipe.validation=corpus/val", "begin_from=runs/mine/bundle"]
     settings = [
         "run_dir=runs/more",
@@ -290,6 +291,15 @@ def test_training_begins_from_a_bundle(trained: Path) -> None:
     assert after.tokenizer.fingerprint() == before.tokenizer.fingerprint()
     assert after.config.model.d_model == 16
     assert after.config.model.dropout == 0.3
+    written = yaml.safe_load((trained / "runs" / "more" / "config.yaml").read_text())
+    assert (written["model"]["d_model"], written["model"]["dropout"], written["tokenizer"]["vocab_size"]) == (16, 0.3, 330)
+    for other, said in (
+        ("model.layers=2", "model.layers is 2, there 1"),
+        ("tokenizer.kind=char", "tokenizer.kind is char, there bpe"),
+    ):
+        refused = command("train", *mine, *settings, "run_dir=runs/other", "model.heads=2", other, folder=trained)
+        assert refused.returncode == 2
+        assert f"keeps what that is made of: {said}\n" in refused.stderr.decode()
     for ours, theirs in zip(after.model.parameters(), before.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
@@ -312,7 +322,7 @@ def test_training_begins_from_a_bundle_with_words_it_never_saw(trained: Path) ->
     steps = ["trainer.max_steps=1", "trainer.validate_every=1", "schedule.learning_rate=1e-9"]
     two = command("train", *mine, *anew, *steps, "tokenizer.joint=false", "model.tied_embeddings=two-way", folder=trained)
     assert two.returncode == 2
-    assert b"needs one joint vocabulary" in two.stderr
+    assert b"model.tied_embeddings is two-way, there three-way" in two.stderr
     done = command("train", *mine, *anew, *steps, folder=trained)
     assert done.returncode == 0, done.stderr.decode()
     before, after = (Bundle.load(trained / "runs" / name / "bundle") for name in ("mine", "anew"))
@@ -403,7 +413,7 @@ def test_bundles_make_more_pairs(trained: Path) -> None:
     pairs = len((trained / "corpus/train.en").read_text().splitlines())
     kept = set(cached.glob("*/translations.txt"))
     assert {len(path.read_text().splitlines()) for path in kept - before} == {pairs, 3}
-    assert f"{2 * pairs + 3:,} pairs in" in done.stdout.decode()
+    assert f"{2 * pairs + 3:,} pairs, by their weights about {pairs + 2 * (pairs + 3):,} an epoch, in" in done.stdout.decode()
     tokenizer = Bundle.load(trained / "runs/made/bundle").tokenizer
     assert tokenizer.config.tags == ("<bt>",)
     again = command("train", *recipe, "recipe.keep=false", "run_dir=runs/distilled", folder=trained)

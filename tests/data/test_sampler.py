@@ -72,6 +72,7 @@ def test_every_pair_may_have_a_weight_of_its_own(weights: list[float], epoch: in
     plan = BatchPlan(lengths, lengths, BatchConfig(50), 1, np.array(weights, dtype=np.float32))
     taken = np.bincount(plan._epoch(0, epoch)[0], minlength=len(weights))
     assert abs(taken.sum() - max(1, sum(weights))) <= 1
+    assert plan.pairs_per_epoch == round(float(np.array(weights, dtype=np.float32).sum(dtype=np.float64)))
     assert (np.abs(taken - weights) < 1).all() or taken.sum() == 1
 
 
