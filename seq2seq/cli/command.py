@@ -114,9 +114,12 @@ class Command:
 
         with initialize_config_module("seq2seq.conf", version_base="1.3"):
             try:
-                tried = [arguments] if arguments == sys.argv[1:] else self._tried(arguments)
+                sweeps = arguments != sys.argv[1:]
+                tried = self._tried(arguments) if sweeps else [arguments]
                 for arguments in tried:
                     compose(self.config_name, overrides=arguments, return_hydra_config=True)
+                if sweeps and not self.config:  # who has another command's config does not have its run folder
+                    self._check_apart([argument for argument in sys.argv[1:] if argument not in _SWEEP])
             except OverrideParseException as error:
                 name, separator, value = error.override.partition("=")
                 if not separator:
@@ -150,6 +153,36 @@ class Command:
         values = [each for each in values if each]
         for number in range(max(map(len, values), default=1)):
             yield [each[min(number, len(each) - 1)] for each in values]
+
+    def _check_apart(self, sweep: Sequence[str]) -> None:
+        """Raises ConfigProblem if jobs of a sweep would work in one run folder, of which all but the first would be refused hours later."""
+        from hydra import compose
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        def run_dir(arguments: list[str]) -> str | None:
+            config: Any = compose(self.config_name, overrides=arguments, return_hydra_config=True)
+            HydraConfig.instance().cfg = config  # which says what was chosen
+            try:
+                return str(config.run_dir) if "run_dir" in config else None
+            finally:
+                HydraConfig.instance().cfg = None
+
+        overrides = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(list(sweep))}
+        values = {name: _values(override, name if name in self.groups else None, 2) for name, override in overrides.items()}
+        values = {name: each for name, each in values.items() if each}
+        first = [each[0] for each in values.values()]
+        varied = [(i, name, each[1]) for i, (name, each) in enumerate(values.items()) if len(each) > 1]
+        where = run_dir(first)
+        shared = [
+            name for i, name, other in varied if where is not None and run_dir([*first[:i], other, *first[i + 1 :]]) == where
+        ]
+        if shared:
+            names = (f"hydra:runtime.choices.{name}" if name in self.groups else name for _, name, _ in varied)
+            apart = "-".join(f"${{{name}}}" for name in names)
+            raise ConfigProblem(
+                f"jobs that differ in {', '.join(shared)} would share the folder run_dir={where}", f"run_dir='runs/sweep/{apart}'"
+            )
 
     def _of_choices(self, arguments: Sequence[str], compose: Callable[..., Any]) -> Any:
         """The settings that there are with the choices that are among the arguments."""
@@ -246,8 +279,8 @@ class Command:
         return body.strip().split("\n")
 
 
-def _values(override: Any, group: str | None) -> list[str]:
-    """What a group goes through in a sweep, or the first value of another setting, each as it would be typed; nothing, if that is for a sweeper
+def _values(override: Any, group: str | None, most: int = 1) -> list[str]:
+    """What a group goes through in a sweep, or the first values of another setting, each as it would be typed; nothing, if that is for a sweeper
     to find."""
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
@@ -261,7 +294,7 @@ def _values(override: Any, group: str | None) -> list[str]:
             if group and isinstance(override.value(), Glob)
             else override.sweep_string_iterator()
         )
-        return [f"{name}={value}" for value in islice(found, None if group else 1)]
+        return [f"{name}={value}" for value in islice(found, None if group else most)]
     except HydraException:
         return []
 

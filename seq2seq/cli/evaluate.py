@@ -63,8 +63,8 @@ def main() -> None:
     COMMAND.main(EvaluateJob, run)
 
 
-def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
-    """Score, print the table, write it to a file."""
+def run(job: EvaluateJob, config: Mapping[str, Any]) -> float:
+    """Score, print the table, write it to a file; returns the first score, by which a sweep compares."""
     from seq2seq.atomic import write_text
     from seq2seq.data.download import go_offline
     from seq2seq.data.text import is_blank
@@ -107,6 +107,7 @@ def run(job: EvaluateJob, config: Mapping[str, Any]) -> None:
     _show(test_set, scores, {"translations": empty, "references": empty_references})
     write_text(output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nwritten to {output}")
+    return scores[0].value
 
 
 def _hypotheses(job: EvaluateJob, translator: "Translator | None", test_set: TestSet) -> list[str]:

@@ -1,4 +1,4 @@
-"""The table of a sweep: `seq2seq-train -m seed=1,2,3 …` leaves `sweep.csv` and `sweep.md` in the sweep's folder."""
+"""The table of a sweep: `seq2seq-train -m seed=1,2,3 …` and `seq2seq-evaluate -m …` leave `sweep.csv` and `sweep.md` in the sweep's folder."""
 
 import csv
 import json
@@ -17,8 +17,9 @@ _ROW = "row.json"
 
 
 class SweepTable(Callback):
-    """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best BLEU first; if
-    several differ in their seed alone, means over seeds stand in a table before it. A job that failed is in it without a score."""
+    """Every job leaves a row in its own folder, wherever it ran; when all are done the rows are a table, the best score first, BLEU or the first of
+    an evaluation's metrics; if several differ in their seed alone, means over seeds stand in a table before it. A job that failed is in it without
+    a score."""
 
     failed = 0
     """Jobs of the last sweep that came to nothing."""
@@ -31,7 +32,8 @@ class SweepTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED or job_return.return_value is None:
             return  # of another command with the same settings nothing is compared
-        row = {**_settings(list(config.hydra.overrides.task)), "run_dir": config.run_dir, "bleu": job_return.return_value}
+        place = {"run_dir": config.run_dir} if "run_dir" in config else {}
+        row = {**_settings(list(config.hydra.overrides.task)), **place, _metric(config): job_return.return_value}
         folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _ROW).write_text(json.dumps(row), encoding="utf-8")
@@ -41,30 +43,43 @@ class SweepTable(Callback):
         rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(_ROW))]
         if not rows:
             return
-        rows.sort(key=lambda row: (math.isnan(row["bleu"]), -row["bleu"]))
-        varied = [name for name in rows[0] if name == "bleu" or len({str(row.get(name)) for row in rows}) > 1]
+        metric = _metric(config)
+        rows.sort(key=lambda row: (math.isnan(row[metric]), _rank(metric, row[metric])))
+        varied = [name for name in rows[0] if name == metric or len({str(row.get(name)) for row in rows}) > 1]
         table = [varied, *([_shown(row.get(name, "")) for name in varied] for row in rows)]
         with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(table)
         text = markdown(table)
         if "seed" in varied:
-            text = markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", "bleu")])) + "\n" + text
+            text = (
+                markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", metric)], metric)) + "\n" + text
+            )
         (folder / "sweep.md").write_text(text, encoding="utf-8")
         print(f"\n{text}\nwritten to {folder / 'sweep.md'}")
-        SweepTable.failed = sum(math.isnan(row["bleu"]) for row in rows)
+        SweepTable.failed = sum(math.isnan(row[metric]) for row in rows)
 
 
-def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str]) -> list[list[str]]:
+def _metric(config: DictConfig) -> str:
+    """What is compared."""
+    return str(config.get("metrics", ["bleu"])[0])
+
+
+def _rank(metric: str, score: float) -> float:
+    """The lower the better: TER counts errors."""
+    return score if metric == "ter" else -score
+
+
+def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str], metric: str) -> list[list[str]]:
     """One row for all seeds of the same settings."""
     found: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        if not math.isnan(row["bleu"]):
-            found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row["bleu"])
+        if not math.isnan(row[metric]):
+            found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row[metric])
     means = [
-        [*chosen, str(len(bleu)), over_seeds(bleu)]
-        for chosen, bleu in sorted(found.items(), key=lambda item: -statistics.mean(item[1]))
+        [*chosen, str(len(scores)), over_seeds(scores)]
+        for chosen, scores in sorted(found.items(), key=lambda item: _rank(metric, statistics.mean(item[1])))
     ]
-    return [[*settings, "seeds", "bleu"], *means]
+    return [[*settings, "seeds", metric], *means]
 
 
 def over_seeds(values: Sequence[float]) -> str:

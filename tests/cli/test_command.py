@@ -1,7 +1,7 @@
 """What is typed wrong is answered with what is right, before anything slow is imported; asked of the commands in this process."""
 
 import gzip
-import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from seq2seq.recipes.files import Files
 
 from seq2seq.cli.command import Command, choices
@@ -53,6 +54,11 @@ def check(command: Command, monkeypatch: pytest.MonkeyPatch, *arguments: str) ->
             "recipe.validation is a setting of recipe=.*files.* another recipe .*: recipe.of.validation=x",
         ),
         ([*NESTED, "recipe.directions=en-de,de-en"], "several values"),
+        (["-m", "seed=1,2"], r"differ in seed would share .*run_dir=runs/cldr-en-de \(fix: run_dir='runs/sweep/\$\{seed\}'\)"),
+        (
+            ["-m", "seed=1,2", "model=tiny,small", "run_dir='runs/${seed}'"],
+            r"differ in model would .*runs/1 .*/\$\{seed\}-\$\{hydra:runtime.choices.model\}'",
+        ),
         (["decoding=noisy_channel", "decoding.beam_size=8"], "fix: decoding.candidates.beam_size=8"),
         (["decoding.temperature=0.5"], "is a setting of decoding=sampling"),
         (["recipe=cldr", "decoding=nope", "decoding.beam_size=3"], "there is no decoding 'nope'"),
@@ -67,7 +73,10 @@ def test_what_is_wrong_is_named(arguments: list[str], said: str, monkeypatch: py
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-m", "seed=1,2", "model=glob(*)", "schedule=linear,cosine", "trainer.max_steps=choice(5,6)"],
+        [
+            *("-m", "seed=1,2", "model=glob(*)", "schedule=linear,cosine", "trainer.max_steps=choice(5,6)"),
+            "run_dir='r/${seed}-${hydra:runtime.choices.model}-${hydra:runtime.choices.schedule}-${trainer.max_steps}'",
+        ],
         ["-m", "optimizer.label_smoothing=interval(0,0.2)"],
         ["-m", "recipe=glob(fil*)", "recipe.train=x"],
         ["-m", "decoding=glob(noisy*)", "decoding.candidates.beam_size=8"],
@@ -110,16 +119,34 @@ def test_a_cell_of_a_table_may_hold_a_bar() -> None:
     assert markdown([["a", "b"], ["A|B", "1"]]).splitlines()[-1] == r"| A\|B | 1 |"
 
 
-@pytest.mark.parametrize(("outcome", "rows"), [(31.5, 1), (None, 0)])
-def test_only_what_can_be_compared_is_in_the_table_of_a_sweep(tmp_path: Path, outcome: float | None, rows: int) -> None:
-    sweep = SimpleNamespace(dir=str(tmp_path), subdir="0")
-    hydra = SimpleNamespace(mode=RunMode.MULTIRUN, sweep=sweep, overrides=SimpleNamespace(task=["seed=1"]))
-    config: Any = SimpleNamespace(hydra=hydra, run_dir="runs/a")
-    job = JobReturn(status=JobStatus.COMPLETED)
-    job.return_value = outcome
-    SweepTable().on_job_end(config, job)
-    found = [json.loads(path.read_text()) for path in tmp_path.rglob("row.json")]
-    assert [row["bleu"] for row in found] == [outcome] * rows
+def swept(folder: Path, metric: str, outcomes: dict[str, float | None], **fixed: str) -> list[list[str]]:
+    """The rows of the table of jobs that were asked for such settings and came to these scores."""
+    for number, (asked, outcome) in enumerate(outcomes.items()):
+        job = JobReturn(status=JobStatus.COMPLETED)
+        job.return_value = outcome
+        overrides, sweep = {"task": asked.split()}, {"dir": str(folder), "subdir": str(number)}
+        hydra = {"mode": RunMode.MULTIRUN, "sweep": sweep, "overrides": overrides}
+        config = OmegaConf.create({"hydra": hydra, "metrics": [metric], **fixed})
+        SweepTable().on_job_end(config, job)
+    SweepTable().on_multirun_end(config)
+    table = folder / "sweep.md"
+    return [line.strip("| ").split(" | ") for line in table.read_text().splitlines()] if table.is_file() else []
+
+
+def test_a_sweep_ends_with_means_and_a_table_the_best_first(tmp_path: Path) -> None:
+    scores = {"seed=1 x=a": 30.0, "seed=2 x=a": 32.0, "seed=1 x=b": 33.0, "seed=2 x=b": math.nan}
+    means, rows = swept(tmp_path, "bleu", scores, run_dir="runs/one")[:4], swept(tmp_path, "bleu", scores, run_dir="runs/one")[5:]
+    assert means == [["x", "seeds", "bleu"], ["---"] * 3, ["b", "1", "33.00"], ["a", "2", "31.00 ± 1.00"]]
+    assert rows[0] == ["seed", "x", "bleu"]
+    assert [row[-1] for row in rows[2:]] == ["33.00", "32.00", "30.00", "failed"]
+
+
+def test_the_fewest_errors_are_the_best(tmp_path: Path) -> None:
+    assert swept(tmp_path, "ter", {"x=a": 20.0, "x=b": 10.0})[2:] == [["b", "10.00"], ["a", "20.00"]]
+
+
+def test_where_nothing_can_be_compared_there_is_no_table(tmp_path: Path) -> None:
+    assert swept(tmp_path, "bleu", {"seed=1": None}) == []
 
 
 @pytest.mark.parametrize(
