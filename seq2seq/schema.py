@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from seq2seq.errors import ConfigProblem, did_you_mean
 
 T = TypeVar("T")
+_UNKNOWN = "there is no such setting"
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str = "", allow_targets: bool = False) -> T:
@@ -30,10 +31,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", allow_target
     problems: list[str] = []
     built = _convert(cls, values, where, problems, allow_targets)
     if problems:
-        raise ConfigProblem(
-            "\n       ".join(problems),
-            "correct the settings above; --help lists the choices, and ~NAME takes out what an experiment sets",
-        )
+        unknown = any(_UNKNOWN in problem for problem in problems)
+        fix = "correct the settings above; --help lists the choices" + ", and ~NAME takes out what an experiment sets" * unknown
+        raise ConfigProblem("\n       ".join(problems), fix)
     return built  # type: ignore[no-any-return]
 
 
@@ -151,9 +151,7 @@ def _fill(cls: Any, values: Mapping[str, Any], where: str, problems: list[str], 
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in fields:
-            problems.append(
-                f"{prefix}{key}: there is no such setting{did_you_mean(f'{prefix}{key}', [prefix + name for name in fields])}"
-            )
+            problems.append(f"{prefix}{key}: {_UNKNOWN}{did_you_mean(f'{prefix}{key}', [prefix + name for name in fields])}")
     for name, field in fields.items():
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if name not in values and no_default:

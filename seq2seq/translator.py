@@ -157,17 +157,31 @@ class Translator:
         made = (engine or Native()).make(bundles, find_device(device), batch_size)
         return cls(bundles[0], search, batch_size, engine=made, wording=wording, others=bundles[1:])
 
-    def translate(self, lines: Sequence[str]) -> list[str]:
-        """The best translation of each line."""
+    def translate(self, lines: Iterable[str]) -> list[str]:
+        """The best translation of each line, all of them in memory.
+
+        Raises:
+            TypeError: as `stream`.
+        """
+        lines = lines if isinstance(lines, str) else list(lines)
         return [translation.text for translation in self.stream(lines, chunk=max(len(lines), 1))]
 
     def stream(self, lines: Iterable[str], chunk: int = 8192) -> Iterator[Translation]:
-        """Translate any number of lines with `chunk` of them in memory. Longer chunks sort better by length."""
+        """Translate any number of lines with `chunk` of them in memory. Longer chunks sort better by length.
+
+        Raises:
+            TypeError: a line is no text, or a text came in place of lines.
+        """
         if isinstance(lines, str):
             raise TypeError("one text was given where lines are translated: put it in a list")
         lines = iter(lines)
+        done = 0
         while block := list(islice(lines, chunk)):
+            for number, line in enumerate(block, start=done):
+                if not isinstance(line, str):
+                    raise TypeError(f"line {number}, counted from 0, is of type {type(line).__name__}, and text is translated")
             yield from self.translate_block(block)
+            done += len(block)
 
     def translate_block(self, lines: Sequence[str], prefixes: Sequence[str] = ()) -> list[Translation]:
         """Translate some lines together.

@@ -170,7 +170,10 @@ def test_bytes_that_are_no_text_are_flagged(translator: Translator) -> None:
     assert codes == [{"BAD_UTF8"}, {"BAD_UTF8"}, {"CONTROL"}, set()]
 
 
-def test_a_text_by_itself_is_no_list_of_lines(translator: Translator) -> None:
+def test_what_is_no_lines_of_text_is_refused(translator: Translator) -> None:
+    with pytest.raises(TypeError, match="line 1, counted from 0, is of type bytes"):
+        translator.translate(["a", b"b"])  # type: ignore[list-item]
+    assert translator.translate(iter(["a", "b"])) == translator.translate(["a", "b"])
     with pytest.raises(TypeError, match="put it in a list"):
         translator.translate("one two")  # type: ignore[arg-type]
 
