@@ -1,6 +1,7 @@
 """Your own text: two parallel files by their prefix, or one .tsv or .jsonl; each may be packed."""
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from seq2seq.data.lines import check_encoding, read_lines, scan
+from seq2seq.data.packing import unpacking
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
 from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus, tempered
 from seq2seq.data.text import is_blank, without_halves
@@ -124,16 +126,19 @@ class Files:
 
 
 def _tab_pairs(path: Path, lines: Iterable[str], languages: tuple[str, str]) -> Iterator[Pair]:
+    headings = (["source", "target"], [language.lower() for language in languages])
+
+    def without(command: str) -> str:
+        return f"{unpacking(path)}{command} > NEW.tsv" if unpacking(path) else f"{command} {shlex.quote(str(path))} > NEW.tsv"
+
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t") if not is_blank(line) else ["", ""]
-        if number == 1 and [column.strip().lower() for column in columns] in (["source", "target"], list(languages)):
-            raise DataProblem(
-                f"{path}: the first line, {line!r}, is a heading, where the first pair is expected",
-                f"tail -n +2 {path} > NEW.tsv",
-            )
+        if number == 1 and [column.strip().lower() for column in columns] in headings:
+            said = f"{path}: the first line, {line!r}, is a heading, where the first pair is expected"
+            raise DataProblem(said, without("tail -n +2"))
         if len(columns) != 2:
             fix = (
-                f"cut -f 1,2 {path} > NEW.tsv keeps the first two"
+                f"{without('cut -f 1,2')} keeps the first two"
                 if len(columns) > 2
                 else "mend the line: the source, a tab, the target"
             )

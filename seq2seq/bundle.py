@@ -167,7 +167,8 @@ def load_alike(folders: Sequence[str | Path], direction: Direction | None = None
     bundles = []
     for folder in folders:
         bundle = Bundle.load(folder)
-        bundle.config.check_knows(direction or bundle.config.trained[0], str(folder))
+        if direction:
+            bundle.config.check_knows(direction, str(folder))
         bundles.append(bundle.toward(direction))
         _check_alike(bundles[0], bundles[-1], str(folders[0]), str(folder))
     return bundles

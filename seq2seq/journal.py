@@ -126,6 +126,11 @@ class Journal:
         for line in islice(lines, self.lines):
             self._read.update(_record(line))
             passed += 1
+        if self.ended and next(lines, None) is not None:
+            raise DataProblem(
+                f"the input has more than the {self.lines:,} lines that were all when they were translated",
+                "begin anew with overwrite=true",
+            )
         if passed < self.lines or self._read.hexdigest() != self._digest_of_input:
             raise DataProblem(
                 f"the first {self.lines:,} lines of the input are not those that were translated before",

@@ -1,5 +1,6 @@
 """A training that begins from a bundle: what it takes from there, whatever else is composed."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.cli.typed import asked
 from seq2seq.errors import ConfigProblem
+from seq2seq.training.folder import OWN_WHEN_BEGUN
 
 if TYPE_CHECKING:
     from seq2seq.cli.train import TrainJob
-
-_OWN = ("dropout", "_vocab_size", "sampling", "tags")
-"""Endings of the settings that a run has of its own, whatever it begins from."""
 
 
 def as_begun(job: "TrainJob", config: Mapping[str, Any]) -> "tuple[TrainJob, Mapping[str, Any]]":
@@ -34,7 +33,9 @@ def as_begun(job: "TrainJob", config: Mapping[str, Any]) -> "tuple[TrainJob, Map
     typed = {argument.partition("=")[0].lstrip("+") for argument in asked()}
     taken, differing = {}, []
     for group, there in begun.items():
-        taken[group] = {field.name: getattr(there, field.name) for field in fields(there) if not field.name.endswith(_OWN)}
+        taken[group] = {
+            field.name: getattr(there, field.name) for field in fields(there) if not field.name.endswith(OWN_WHEN_BEGUN)
+        }
         here = getattr(job, group)
         differing += [
             f"{group}.{name} is {getattr(here, name)}, there {value}"
@@ -48,5 +49,5 @@ def as_begun(job: "TrainJob", config: Mapping[str, Any]) -> "tuple[TrainJob, Map
         )
     return (
         replace(job, **{group: replace(getattr(job, group), **values) for group, values in taken.items()}),
-        {**config, **{group: {**config[group], **values} for group, values in taken.items()}},
+        {**config, **{group: {**config[group], **json.loads(json.dumps(values))} for group, values in taken.items()}},
     )

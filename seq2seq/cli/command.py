@@ -46,7 +46,7 @@ class Command:
         """
         with guard():
             if {"--help", "-h"} & set(sys.argv[1:]):
-                print(self.help([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+                print(self.help([argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" not in argument]))
                 return
             if sys.argv[1:] == [COMPOSED]:
                 config = json.load(sys.stdin)
@@ -155,33 +155,47 @@ class Command:
             yield [each[min(number, len(each) - 1)] for each in values]
 
     def _check_apart(self, sweep: Sequence[str]) -> None:
-        """Raises ConfigProblem if jobs of a sweep would work in one run folder, of which all but the first would be refused hours later."""
+        """Raises ConfigProblem if jobs of a sweep would work in one run folder, of which all but the first would be refused hours later. Of each
+        setting it looks at every choice, or the first two values, while the others have their first."""
         from hydra import compose
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.override_parser.overrides_parser import OverridesParser
+        from omegaconf.errors import OmegaConfBaseException
 
         def run_dir(arguments: list[str]) -> str | None:
+            """Nothing, where there is none, or where only the sweep itself can tell."""
             config: Any = compose(self.config_name, overrides=arguments, return_hydra_config=True)
+            named = str(config._get_node("run_dir")._value()) if "run_dir" in config else "hydra:job"
+            if re.search(r"hydra:(job|sweep|runtime\.output_dir)", named):
+                return None
             HydraConfig.instance().cfg = config  # which says what was chosen
             try:
-                return str(config.run_dir) if "run_dir" in config else None
+                return str(config.run_dir)
+            except OmegaConfBaseException:
+                return None
             finally:
                 HydraConfig.instance().cfg = None
 
-        overrides = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(list(sweep))}
-        values = {name: _values(override, name if name in self.groups else None, 2) for name, override in overrides.items()}
-        values = {name: each for name, each in values.items() if each}
-        first = [each[0] for each in values.values()]
-        varied = [(i, name, each[1]) for i, (name, each) in enumerate(values.items()) if len(each) > 1]
+        overrides = OverridesParser.create().parse_overrides(list(sweep))
+        values = [(each, _values(each, each.key_or_group if each.key_or_group in self.groups else None, 2)) for each in overrides]
+        values = [(override, those) for override, those in values if those]
+        first = [those[0] for _, those in values]
         where = run_dir(first)
-        shared = [
-            name for i, name, other in varied if where is not None and run_dir([*first[:i], other, *first[i + 1 :]]) == where
-        ]
+        if where is None:
+            return
+        shared = []
+        for i, (override, those) in enumerate(values):
+            folders = [where, *(run_dir([*first[:i], other, *first[i + 1 :]]) for other in those[1:])]
+            if None not in folders and (twice := next((folder for folder in folders if folders.count(folder) > 1), None)):
+                shared.append((override.get_key_element(), twice))
         if shared:
-            names = (f"hydra:runtime.choices.{name}" if name in self.groups else name for _, name, _ in varied)
-            apart = "-".join(f"${{{name}}}" for name in names)
+            varied = [override.get_key_element() for override, those in values if len(those) > 1]
+            names = [f"hydra:runtime.choices.{name}" if name in self.groups else name for name in varied if name != "run_dir"]
+            if not names or not all(re.fullmatch(r"[\w.:]+", name) for name in names):
+                names = ["hydra:job.num"]
             raise ConfigProblem(
-                f"jobs that differ in {', '.join(shared)} would share the folder run_dir={where}", f"run_dir='runs/sweep/{apart}'"
+                f"jobs that differ in {', '.join(name for name, _ in shared)} would share the folder run_dir={shared[0][1]}",
+                f"run_dir='runs/sweep/{'-'.join(f'${{{name}}}' for name in names)}'",
             )
 
     def _of_choices(self, arguments: Sequence[str], compose: Callable[..., Any]) -> Any:
@@ -233,7 +247,7 @@ class Command:
         Raises:
             ConfigProblem: there is no such group.
         """
-        if groups := [argument.partition("=")[0].split("@")[0].split(".")[0] for argument in about]:
+        if groups := [argument.split(".")[0] for argument in about]:
             return "\n\n".join(self._of_group(group) for group in dict.fromkeys(groups))
         lines = [f"{self.script}: {self.summary}", "", f"usage: {self.script} [name=value …]", "", "examples:"]
         lines += [f"  {example}" for example in self.examples]

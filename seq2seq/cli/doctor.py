@@ -50,7 +50,7 @@ def examine(job: TrainJob, config: Mapping[str, Any]) -> None:
         go_offline()
     findings: list[Finding] = []
     with needing(job):
-        job, config = as_begun(job, config)
+        job, _ = as_begun(job, config)
         try:
             corpus, remarks = loaded_filtered(job.recipe, job.filters, ("train", "validation", "test"))
         except (ConfigProblem, DataProblem) as problem:

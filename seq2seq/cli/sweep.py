@@ -5,6 +5,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,54 +33,66 @@ class SweepTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.COMPLETED or job_return.return_value is None:
             return  # of another command with the same settings nothing is compared
+        metric = str(config.get("metrics", ["bleu"])[0])
         place = {"run_dir": config.run_dir} if "run_dir" in config else {}
-        row = {**_settings(list(config.hydra.overrides.task)), **place, _metric(config): job_return.return_value}
+        row = {"asked": _settings(list(config.hydra.overrides.task)) | place, "metric": metric, "score": job_return.return_value}
         folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _ROW).write_text(json.dumps(row), encoding="utf-8")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(_ROW))]
+        rows = [Row(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.rglob(_ROW))]
         if not rows:
             return
-        metric = _metric(config)
-        rows.sort(key=lambda row: (math.isnan(row[metric]), _rank(metric, row[metric])))
-        varied = [name for name in rows[0] if name == metric or len({str(row.get(name)) for row in rows}) > 1]
-        table = [varied, *([_shown(row.get(name, "")) for name in varied] for row in rows)]
+        rows.sort(key=Row.rank)
+        heading = " or ".join(dict.fromkeys(row.metric for row in rows))
+        names = dict.fromkeys(name for row in rows for name in row.asked)
+        varied = [name for name in names if len({row.asked.get(name) for row in rows}) > 1]
+        table = [[*varied, heading], *([*(row.asked.get(name, "") for name in varied), row.shown] for row in rows)]
         with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(table)
         text = markdown(table)
         if "seed" in varied:
-            text = (
-                markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir", metric)], metric)) + "\n" + text
-            )
+            text = markdown(_means(rows, [name for name in varied if name not in ("seed", "run_dir")], heading)) + "\n" + text
         (folder / "sweep.md").write_text(text, encoding="utf-8")
         print(f"\n{text}\nwritten to {folder / 'sweep.md'}")
-        SweepTable.failed = sum(math.isnan(row[metric]) for row in rows)
+        SweepTable.failed = sum(row.failed for row in rows)
 
 
-def _metric(config: DictConfig) -> str:
-    """What is compared."""
-    return str(config.get("metrics", ["bleu"])[0])
+@dataclass(frozen=True)
+class Row:
+    """One job: what it was asked for, and what came of it; a score that is no number if nothing did."""
+
+    asked: dict[str, str]
+    metric: str
+    score: float
+
+    @property
+    def failed(self) -> bool:
+        return math.isnan(self.score)
+
+    @property
+    def shown(self) -> str:
+        return "failed" if self.failed else f"{self.score:.2f}"
+
+    def rank(self) -> tuple[bool, float]:
+        """The lower the better: TER counts errors."""
+        return self.failed, self.score if self.metric == "ter" else -self.score
 
 
-def _rank(metric: str, score: float) -> float:
-    """The lower the better: TER counts errors."""
-    return score if metric == "ter" else -score
-
-
-def _means(rows: Sequence[dict[str, Any]], settings: Sequence[str], metric: str) -> list[list[str]]:
+def _means(rows: Sequence[Row], settings: Sequence[str], heading: str) -> list[list[str]]:
     """One row for all seeds of the same settings."""
-    found: dict[tuple[str, ...], list[float]] = {}
+    found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if not math.isnan(row[metric]):
-            found.setdefault(tuple(_shown(row.get(name, "")) for name in settings), []).append(row[metric])
+        if not row.failed:
+            found.setdefault(tuple(row.asked.get(name, "") for name in settings), []).append(row)
     means = [
-        [*chosen, str(len(scores)), over_seeds(scores)]
-        for chosen, scores in sorted(found.items(), key=lambda item: _rank(metric, statistics.mean(item[1])))
+        (asked, Row({}, those[0].metric, statistics.mean(row.score for row in those)), those) for asked, those in found.items()
     ]
-    return [[*settings, "seeds", metric], *means]
+    means.sort(key=lambda each: each[1].rank())
+    shown = [[*asked, str(len(those)), over_seeds([row.score for row in those])] for asked, _, those in means]
+    return [[*settings, "seeds", heading], *shown]
 
 
 def over_seeds(values: Sequence[float]) -> str:
@@ -97,9 +110,3 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 
 def _settings(overrides: list[str]) -> dict[str, str]:
     return {name.lstrip("+"): value for name, _, value in (override.partition("=") for override in overrides)}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return "failed" if math.isnan(value) else f"{value:.2f}"
-    return str(value)

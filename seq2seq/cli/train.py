@@ -94,7 +94,7 @@ class TrainJob:
             ),
             (0 <= self.seed < 2**63, f"seed is {self.seed}, it must be from 0 to 2^63 - 1"),
             (
-                self.tokenizer.joint or self.model.tied_embeddings != "three-way",
+                self.begin_from is not None or self.tokenizer.joint or self.model.tied_embeddings != "three-way",
                 "tied_embeddings=three-way needs one joint vocabulary, but tokenizer.joint is false: set model.tied_embeddings=two-way",
             ),
         )
@@ -114,8 +114,6 @@ def train(job: TrainJob, config: Mapping[str, Any]) -> float:
 
     from seq2seq.training.processes import joined
 
-    with needing(job):
-        job, config = as_begun(job, config)
     folder = RunFolder(Path(job.run_dir))
     chosen_tokenizer(job.tokenize, job.recipe.target)  # said now if there is no such tokenizer
     job.logger.check()
@@ -180,6 +178,7 @@ def _run(job: TrainJob, config: Mapping[str, Any], folder: RunFolder, console: "
 
     say, anew = Beginning(console, job.strict), job.resume == "restart"
     with processes.one_a_machine_first(), needing(job):
+        job, config = as_begun(job, config)
         corpus = _corpus(job, say)
         tokenizer = tokenizer_of(job, corpus)
         sizes = dict.fromkeys((tokenizer.source_vocab_size, tokenizer.target_vocab_size))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from seq2seq.data.lines import read_lines
 from seq2seq.data.recipe import Corpus, Provenance
+from seq2seq.data.text import is_blank
 from seq2seq.errors import ConfigProblem
 from seq2seq.folders import digest_of
 
@@ -86,8 +87,8 @@ def check_languages_are_told(corpus: Corpus, language: str) -> None:
 
 
 def _has_key(path: Path, language: str) -> bool:
-    """Whether the first line of a .jsonl calls a side by its language."""
-    record = json.loads(next(read_lines(path, replace_bad=True), "{}"))
+    """Whether the first object of a .jsonl calls a side by its language."""
+    record = json.loads(next((line for line in read_lines(path, replace_bad=True) if not is_blank(line)), "{}"))
     return language in record.get("translation", record)
 
 

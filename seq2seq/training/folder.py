@@ -116,7 +116,7 @@ class RunFolder:
         if resume == "never":
             raise ConfigProblem(f"{self.path} holds a run already", "choose another run_dir, or go on with resume=auto")
         before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        if differing := _differences(before, dict(config)):
+        if differing := _differences(_own(before), _own(config)):
             raise ConfigProblem(
                 f"{self.path} holds a run with other settings: {'; '.join(differing)}",
                 "choose another run_dir, or begin this one anew with resume=restart",
@@ -189,6 +189,19 @@ class RunFolder:
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""
         write_text(self.result, json.dumps(asdict(outcome), indent=2) + "\n")
+
+
+OWN_WHEN_BEGUN = ("dropout", "_vocab_size", "sampling")
+"""Endings of the settings of model and tokenizer that a run has of its own, whatever bundle it begins from."""
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what the bundle decides that the run begins from, which is known by what it is."""
+    if not config.get("begin_from"):
+        return dict(config)
+    groups = ("model", "tokenizer") if config["begin_vocabulary"] == "keep" else ("model",)
+    own = {group: {name: value for name, value in config[group].items() if name.endswith(OWN_WHEN_BEGUN)} for group in groups}
+    return {**config, **own}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:

@@ -59,6 +59,13 @@ def check(command: Command, monkeypatch: pytest.MonkeyPatch, *arguments: str) ->
             ["-m", "seed=1,2", "model=tiny,small", "run_dir='runs/${seed}'"],
             r"differ in model would .*runs/1 .*/\$\{seed\}-\$\{hydra:runtime.choices.model\}'",
         ),
+        (
+            ["-m", "experiment=multi30k_en_de,tatoeba_de_en,tatoeba_de_en_small"],
+            "differ in experiment would share .*run_dir=runs/tatoeba-de-en",
+        ),
+        (["-m", "seed=1,2", "run_dir=r/a,r/b"], r"differ in seed .*run_dir=r/a \(fix: run_dir='runs/sweep/\$\{seed\}'\)"),
+        (["-m", *NESTED, "recipe.of.train=a,b"], r"fix: run_dir='runs/sweep/\$\{recipe.of.train\}'"),
+        (["-m", "recipe=directions", "recipe@recipe.of=files,hub"], r"differ in recipe@recipe.of .*\$\{hydra:job.num\}"),
         (["decoding=noisy_channel", "decoding.beam_size=8"], "fix: decoding.candidates.beam_size=8"),
         (["decoding.temperature=0.5"], "is a setting of decoding=sampling"),
         (["recipe=cldr", "decoding=nope", "decoding.beam_size=3"], "there is no decoding 'nope'"),
@@ -78,6 +85,10 @@ def test_what_is_wrong_is_named(arguments: list[str], said: str, monkeypatch: py
             "run_dir='r/${seed}-${hydra:runtime.choices.model}-${hydra:runtime.choices.schedule}-${trainer.max_steps}'",
         ],
         ["-m", "optimizer.label_smoothing=interval(0,0.2)"],
+        ["-m", "seed=1,2", "run_dir='r/${hydra:job.num}'"],
+        ["-m", "seed=1,2", "run_dir='${hydra:sweep.dir}/${hydra:sweep.subdir}'"],
+        ["-m", "seed=1,2", "run_dir='r/${hydra:job.override_dirname}'"],
+        ["-m", *NESTED, "recipe.of.train=a", "seed=1,2", "run_dir='r/${seed}'"],
         ["-m", "recipe=glob(fil*)", "recipe.train=x"],
         ["-m", "decoding=glob(noisy*)", "decoding.candidates.beam_size=8"],
         [*NESTED, "recipe.of.train=a", "recipe.of.validation=b", "recipe.directions=[en-de,de-en]"],
@@ -90,7 +101,7 @@ def test_what_is_right_passes(arguments: list[str], monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("group", TRAIN.groups)
 def test_help_of_a_group_shows_every_setting_of_every_choice(group: str) -> None:
-    sections = TRAIN.help([f"{group}=x"]).split("\n\n")[1:]
+    sections = TRAIN.help([group]).split("\n\n")[1:]
     assert [section.split("\n")[0] for section in sections] == [f"{group}={choice}" for choice in choices(group)]
     for choice, section in zip(choices(group), sections, strict=True):
         written = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())
@@ -103,6 +114,15 @@ def test_help_says_what_a_choice_is_built_on() -> None:
     assert "model=big\n  # The paper's big model (table 3).\n  # As model=base, but for:\n  d_model: 1024\n" in TRAIN.help(
         ["model.heads"]
     )
+
+
+@pytest.mark.parametrize("typed", [["run_dir=x", "--help"], ["-m", "seed=1,2", "--help"], ["--help", "recipe=files"]])
+def test_help_is_shown_whatever_else_is_typed(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["seq2seq-train", *typed])
+    TRAIN.main(dict, print)
+    assert capsys.readouterr().out == TRAIN.help() + "\n"
 
 
 def test_help_of_what_is_no_group_names_the_groups() -> None:
@@ -119,34 +139,40 @@ def test_a_cell_of_a_table_may_hold_a_bar() -> None:
     assert markdown([["a", "b"], ["A|B", "1"]]).splitlines()[-1] == r"| A\|B | 1 |"
 
 
-def swept(folder: Path, metric: str, outcomes: dict[str, float | None], **fixed: str) -> list[list[str]]:
-    """The rows of the table of jobs that were asked for such settings and came to these scores."""
+def swept(folder: Path, outcomes: dict[str, float | None], metrics: list[str], **fixed: str) -> list[list[str]]:
+    """The rows of the tables of jobs that were asked for such settings and came to these scores; metrics are those of an evaluation's jobs in turn."""
+    sweep = {"dir": str(folder), "subdir": "0"}
     for number, (asked, outcome) in enumerate(outcomes.items()):
         job = JobReturn(status=JobStatus.COMPLETED)
         job.return_value = outcome
-        overrides, sweep = {"task": asked.split()}, {"dir": str(folder), "subdir": str(number)}
-        hydra = {"mode": RunMode.MULTIRUN, "sweep": sweep, "overrides": overrides}
-        config = OmegaConf.create({"hydra": hydra, "metrics": [metric], **fixed})
-        SweepTable().on_job_end(config, job)
-    SweepTable().on_multirun_end(config)
+        hydra = {"mode": RunMode.MULTIRUN, "sweep": {**sweep, "subdir": str(number)}, "overrides": {"task": asked.split()}}
+        judged = {"metrics": [metrics[number % len(metrics)]]} if metrics else {}
+        SweepTable().on_job_end(OmegaConf.create({"hydra": hydra, **judged, **fixed}), job)
+    SweepTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": sweep}}))
     table = folder / "sweep.md"
     return [line.strip("| ").split(" | ") for line in table.read_text().splitlines()] if table.is_file() else []
 
 
 def test_a_sweep_ends_with_means_and_a_table_the_best_first(tmp_path: Path) -> None:
-    scores = {"seed=1 x=a": 30.0, "seed=2 x=a": 32.0, "seed=1 x=b": 33.0, "seed=2 x=b": math.nan}
-    means, rows = swept(tmp_path, "bleu", scores, run_dir="runs/one")[:4], swept(tmp_path, "bleu", scores, run_dir="runs/one")[5:]
-    assert means == [["x", "seeds", "bleu"], ["---"] * 3, ["b", "1", "33.00"], ["a", "2", "31.00 ± 1.00"]]
-    assert rows[0] == ["seed", "x", "bleu"]
-    assert [row[-1] for row in rows[2:]] == ["33.00", "32.00", "30.00", "failed"]
+    scores: dict[str, float | None] = {"seed=1 x=a": 30.0, "seed=2 x=a": 32.0, "seed=1 x=b": 33.0, "seed=2 x=b": math.nan}
+    lines = swept(tmp_path, scores, [], run_dir="runs/one")
+    assert lines[:4] == [["x", "seeds", "bleu"], ["---"] * 3, ["b", "1", "33.00"], ["a", "2", "31.00 ± 1.00"]]
+    assert lines[5] == ["seed", "x", "bleu"]
+    assert [line[-1] for line in lines[7:]] == ["33.00", "32.00", "30.00", "failed"]
 
 
 def test_the_fewest_errors_are_the_best(tmp_path: Path) -> None:
-    assert swept(tmp_path, "ter", {"x=a": 20.0, "x=b": 10.0})[2:] == [["b", "10.00"], ["a", "20.00"]]
+    lines = swept(tmp_path, {"seed=1 x=a": 20.0, "seed=1 x=b": 10.0, "seed=2 x=b": 30.0, "seed=2 x=a": 19.0}, ["ter"])
+    assert lines[2:4] == [["a", "2", "19.50 ± 0.50"], ["b", "2", "20.00 ± 10.00"]]
+    assert [line[-1] for line in lines[7:]] == ["10.00", "19.00", "20.00", "30.00"]
+
+
+def test_two_metrics_are_told_apart(tmp_path: Path) -> None:
+    assert swept(tmp_path, {"metrics=[bleu]": 20.0, "metrics=[ter]": 10.0}, ["bleu", "ter"])[0] == ["metrics", "bleu or ter"]
 
 
 def test_where_nothing_can_be_compared_there_is_no_table(tmp_path: Path) -> None:
-    assert swept(tmp_path, "bleu", {"seed=1": None}) == []
+    assert swept(tmp_path, {"seed=1": None}, []) == []
 
 
 @pytest.mark.parametrize(

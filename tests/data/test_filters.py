@@ -100,7 +100,7 @@ def test_copies_that_are_meant_are_not_taken_for_untranslated(tmp_path: Path) ->
             '{{"source": "{}", "target": "{}"}}\n',
             "train.jsonl does not say which languages its sides are, so it has no fr",
         ),
-        (".jsonl", '{{"translation": {{"en": "{}", "de": "{}", "fr": "quoi"}}}}\n', ""),
+        (".jsonl", '\n{{"translation": {{"en": "{}", "de": "{}", "fr": "quoi"}}}}\n', ""),
     ],
 )
 def test_a_table_is_not_taken_for_a_third_language(suffix: str, line: str, said: str, tmp_path: Path) -> None:

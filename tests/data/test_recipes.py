@@ -99,14 +99,15 @@ def test_files_that_do_not_align_are_refused(tmp_path: Path, content: dict[str, 
         ("x.tsv", "a\tb\na\tb\tc\n", r"x\.tsv:2: expected 2 columns .* got 3 .*cut -f 1,2 .*x\.tsv"),
         ("x.tsv", "a\tb\na\n", r"x\.tsv:2: expected 2 columns .* got 1 .*the source, a tab, the target"),
         ("x.tsv", "Source\tTarget\na\tb\n", "is a heading"),
-        ("x.tsv", "en\tde\na\tb\n", "is a heading"),
-        ("x.jsonl", '{"en": "a", "de": "b"}\n{"en": "a"}\n', r"x\.jsonl:2"),
+        ("x.tsv", "EN\tde\na\tb\n", r"is a heading.*tail -n \+2 /"),
+        ("x y.tsv.gz", "en\tde\na\tb\n", r"is a heading.*gzip -dc < '.*x y\.tsv\.gz' \| tail -n \+2 > "),
+        ("x.jsonl", '{"en": "a", "De": "b"}\n{"en": "a"}\n', r"x\.jsonl:2"),
     ],
 )
 def test_tables_with_wrong_rows_are_refused_by_line(tmp_path: Path, name: str, text: str, said: str) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     with pytest.raises(DataProblem, match=said):
-        Files("en", "de", train=str(tmp_path / name)).load(("train",))
+        Files("en", "De", train=str(tmp_path / name)).load(("train",))
 
 
 @pytest.mark.parametrize(("name", "row"), [("x.tsv", "a\tb"), ("x.jsonl", '{"en": "a", "de": "b"}')])

@@ -128,6 +128,13 @@ def test_samples_begin_as_wished_and_say_nothing_banned() -> None:
         find(search, Toy(3), [Wishes(phrases=((4,),))] * 3)
 
 
+def test_groups_of_one_may_be_ranked_by_coverage() -> None:
+    """It ranks what all of them have found."""
+    sources = torch.tensor([[4, 5, EOS]])
+    plain, ranked = (BeamSearch(4, 4, lengths=LengthLimits(1, 4), groups=4, coverage=beta) for beta in (0.0, 0.2))
+    assert ranked.begin(sources).newest().shape == plain.begin(sources).newest().shape
+
+
 def diverse(model: Toy, source: list[int], groups: int, width: int, strength: float, steps: int) -> list[set[tuple[int, ...]]]:
     """Diverse beam search by its definition, without ends: what each group holds after some steps."""
     beams: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, ())] for _ in range(groups)]

@@ -195,6 +195,26 @@ def test_two_commands_do_not_write_one_file(work: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
+def test_killed_when_all_is_said_and_nothing_renamed(work: Path, tmp_path: Path) -> None:
+    given, peace, output = (tmp_path / name for name in ("in.txt", "peace.txt", "out.txt"))
+    text = "one\0two\nthree\n"
+    given.write_text(text)
+    asked: dict[str, object] = dict(input=str(given), prefix=None)
+    translate(work, peace, **asked)
+
+    def task() -> None:
+        Journal.finish = lambda self: die("before the first rename")  # type: ignore[method-assign]
+        translate(work, output, **asked)
+
+    assert in_child(task) == 137
+    given.write_text(f"{text}four\n")
+    with pytest.raises(Problem, match="the input has more than the 2 lines"):
+        translate(work, output, resume=True, **asked)
+    given.write_text(text)
+    translate(work, output, resume=True, **asked)
+    assert answers(output) == answers(peace)
+
+
 def test_resume_takes_no_other_file_for_finished_work(work: Path, tmp_path: Path) -> None:
     output, given = tmp_path / "out.txt", tmp_path / "in.txt"
     given.write_text("one\0two\nthree\n")
@@ -203,13 +223,17 @@ def test_resume_takes_no_other_file_for_finished_work(work: Path, tmp_path: Path
         with pytest.raises(FlaggedProblem):  # whether the work is done or was done before
             translate(work, output, resume=True, strict=True, **asked)
     finished = output.read_text()
-    given.write_text("one\0two\nfour\n")
-    other_search: dict[str, object] = {"input": str(work / "in.txt"), "prefix": None, "format": "jsonl"}
-    for other in (asked, other_search):
+    (tmp_path / "banned.txt").write_text("nie\n")
+    others: list[dict[str, object]] = [
+        asked | {"format": "jsonl"},
+        asked | {"direction": "en-de"},
+        asked | {"banned": str(tmp_path / "banned.txt")},
+        asked | {"input": str(work / "begin.txt")},
+    ]
+    for other in others:
         with pytest.raises(ConfigProblem, match="does not say that it is of this input, model and settings"):
             translate(work, output, resume=True, **other)
     assert output.read_text() == finished
-    given.write_text("one\0two\nthree\n")
     output.write_text("of somebody\n")
     with pytest.raises(ConfigProblem, match="is complete, and"):
         translate(work, output, resume=True, **asked)

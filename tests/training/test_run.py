@@ -227,6 +227,12 @@ def test_the_mean_of_validations_is_a_mean(tmp_path: Path, tokenizer: Tokenizer,
     assert again.rows() == rows
 
 
+def test_one_validation_has_no_mean(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    run = Run(tmp_path, tokenizer, replace(OPTIONS, max_steps=4, validate_every=4), Averaging("best", count=2))
+    run.go()
+    assert [row["step"] for row in run.rows() if row["bleu"]] == ["4"]
+
+
 def test_the_mean_is_no_validation_that_patience_counts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     options, averaging = replace(OPTIONS, patience=50), Averaging("last", count=2)
     run = Run(tmp_path, tokenizer, options, averaging)
