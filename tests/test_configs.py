@@ -21,6 +21,7 @@ from seq2seq.cli.begun import as_begun
 from seq2seq.data.recipe import make_corpus
 from seq2seq.data.tokenizer import Tokenizer, TokenizerConfig
 from seq2seq.decoding.stepper import Search
+from seq2seq.errors import ConfigProblem
 from seq2seq.model.config import TransformerConfig
 from seq2seq.model.transformer import Transformer
 from seq2seq.schema import build
@@ -107,6 +108,32 @@ def test_commands_after_a_training_search_as_it_did() -> None:
     ).decoding
     assert channel.backward == ("runs/a/bundle", "b, c")
     assert composed("evaluate", *typed.search_settings(channel)).decoding == channel
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["model.layers=2", "model.dropout=0.3"], "model.layers is 2, there 1"),
+        (["model=small"], "model.layers is 6, there 1; model.d_model is 256, there 16; .*"),
+        (["tokenizer.kind=char"], "tokenizer.kind is char, there bpe"),
+        (["tokenizer.tags=['<x>']"], r"tokenizer.tags is \('<x>',\), there \(\)"),
+        (["model.layers=1", "model.dropout=0.3"], ""),
+        (["tokenizer.kind=char", "begin_vocabulary=anew"], ""),
+    ],
+)
+def test_what_is_typed_against_the_bundle_is_refused(
+    typed: list[str], said: str, tmp_path: Path, tokenizer: Tokenizer, random_model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = replace(random_model.config, d_model=16, heads=2, layers=1)
+    Bundle(BundleConfig("en", "de", shape), Transformer(shape), tokenizer).save(tmp_path)
+    monkeypatch.setattr("sys.argv", ["seq2seq-train", *typed])
+    job = composed("train", f"begin_from={tmp_path}", *typed)
+    config = {"model": {}, "tokenizer": {}}
+    if said:
+        with pytest.raises(ConfigProblem, match=f"keeps what that is made of: {said} \\(fix"):
+            as_begun(job, config)
+    else:
+        assert as_begun(job, config)[0].model.d_model == 16
 
 
 def test_a_bundle_brings_its_shape_and_the_settings_its_dropout(tmp_path: Path) -> None:

@@ -790,10 +790,10 @@ def row40_the_run_knows_its_files(desk: Desk) -> None:
 def row41_what_is_not_there(desk: Desk) -> None:
     desk.write("texts/in.txt", "one\n")
     model = f"bundle={desk.bundle}"
-    desk.refuses(3, "translate", model, "input=texts/in.text", "output=o.txt", said=["no file texts/in.text", "'in.txt'"])
+    desk.refuses(3, "translate", model, "input=texts/in.text", "output=o.txt", said=["no file texts/in.text", "'texts/in.txt'"])
     desk.refuses(3, "translate", model, "input=text/in.txt", said=["no file text/in.txt", "folder text does not exist"])
     desk.refuses(3, "translate", model, "input=texts", said=["texts is a folder", "in.txt"])
-    desk.refuses(3, "evaluate", "hypothesis=texts/in.txt", "reference=texts/on.txt", said=["'in.txt'"])
+    desk.refuses(3, "evaluate", "hypothesis=texts/in.txt", "reference=texts/on.txt", said=["'texts/in.txt'"])
     desk.refuses(4, "translate", f"bundle={desk.run}", given=b"one\n", said=["is not a bundle", f"did you mean {desk.bundle}?"])
     if os.geteuid():
         (desk.folder / "texts" / "in.txt").chmod(0)
