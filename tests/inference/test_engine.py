@@ -38,9 +38,10 @@ def sources() -> list[list[int]]:
 
 @pytest.mark.parametrize("search", [BeamSearch(1, lengths=SHORT), BeamSearch(4, 2, lengths=SHORT), Sampling(2, lengths=SHORT)])
 def test_batches_of_every_size_find_the_same(search: Search, model: Transformer, sources: list[list[int]]) -> None:
-    together = TorchEngine([model], 64, 10**6).search(search, sources)
-    for batch_size, batch_tokens in ((1, 10**6), (7, 10**6), (64, 100)):
-        found = TorchEngine([model], batch_size, batch_tokens).search(search, sources)
+    some = sources[:40]
+    together = TorchEngine([model], 40, 10**6).search(search, some)
+    for batch_size, batch_tokens in ((1, 10**6), (7, 10**6), (32, 100)):
+        found = TorchEngine([model], batch_size, batch_tokens).search(search, some)
         assert [[h.tokens for h in of_one] for of_one in found] == [[h.tokens for h in of_one] for of_one in together]
 
 
