@@ -1,7 +1,6 @@
 """Your own text: two parallel files by their prefix, or one .tsv or .jsonl; each may be packed."""
 
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from seq2seq.data.lines import check_encoding, read_lines, scan
-from seq2seq.data.packing import unpacking
+from seq2seq.data.packing import command_on
 from seq2seq.data.parallel import find_side, parallel_pairs, record_file
 from seq2seq.data.recipe import Corpus, MaybePair, Pair, make_corpus, tempered
 from seq2seq.data.text import is_blank, without_halves
@@ -101,15 +100,15 @@ class Files:
 
     def _json_pairs(self, path: Path, lines: Iterable[str]) -> Iterator[MaybePair]:
         for number, line in enumerate(lines, start=1):
-            if is_blank(line):
-                yield "", ""
-                continue
             try:
                 record = json.loads(line)
                 record = record.get("translation", record)
                 source = record[self.source] if self.source in record else record["source"]
                 target = record[self.target] if self.target in record else record["target"]
             except (ValueError, AttributeError, KeyError, TypeError):
+                if is_blank(line):
+                    yield "", ""
+                    continue
                 raise DataProblem(
                     f"{path}:{number}: expected an object with the keys '{self.source}' and '{self.target}' (or 'source' and 'target'), got {line[:80]}",
                     "mend the line or rename the keys",
@@ -127,21 +126,17 @@ class Files:
 
 def _tab_pairs(path: Path, lines: Iterable[str], languages: tuple[str, str]) -> Iterator[Pair]:
     headings = (["source", "target"], [language.lower() for language in languages])
-
-    def without(command: str) -> str:
-        return f"{unpacking(path)}{command} > NEW.tsv" if unpacking(path) else f"{command} {shlex.quote(str(path))} > NEW.tsv"
-
     for number, line in enumerate(lines, start=1):
-        columns = line.split("\t") if not is_blank(line) else ["", ""]
+        columns = line.split("\t")
         if number == 1 and [column.strip().lower() for column in columns] in headings:
             said = f"{path}: the first line, {line!r}, is a heading, where the first pair is expected"
-            raise DataProblem(said, without("tail -n +2"))
+            raise DataProblem(said, f"{command_on(path, 'tail -n +2')} > NEW.tsv")
+        if len(columns) != 2 and is_blank(line):
+            columns = ["", ""]
         if len(columns) != 2:
-            fix = (
-                f"{without('cut -f 1,2')} keeps the first two"
-                if len(columns) > 2
-                else "mend the line: the source, a tab, the target"
-            )
+            fix = "mend the line: the source, a tab, the target"
+            if len(columns) > 2:
+                fix = f"{command_on(path, 'cut -f 1,2')} > NEW.tsv keeps the first two"
             raise DataProblem(f"{path}:{number}: expected 2 columns with a tab between, got {len(columns)}", fix)
         yield columns[0], columns[1]
 

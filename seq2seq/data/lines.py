@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from seq2seq.atomic import replacing_file
-from seq2seq.data.packing import check_is_no_stream, open_binary, packing_for, unpacked_name, unpacking
+from seq2seq.data.packing import check_is_no_stream, command_on, open_binary, packing_for, unpacked_name
 from seq2seq.errors import DataProblem
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -89,9 +89,7 @@ def _converting(encoding: str, name: str) -> str:
     command, file = f"iconv -f {encoding} -t UTF-8", Path(name)
     if not file.is_file():
         return f"… | {command} | …"
-    unpack = unpacking(file)
-    converted = shlex.quote(f"{unpacked_name(file)}.utf8")
-    return f"{unpack}{command} > {converted}" if unpack else f"{command} {shlex.quote(name)} > {converted}"
+    return f"{command_on(file, command)} > {shlex.quote(f'{unpacked_name(file)}.utf8')}"
 
 
 def records(stream: Iterable[bytes], name: str) -> Iterator[bytes]:

@@ -120,11 +120,16 @@ def unpacked_name(path: Path) -> Path:
     return path.with_suffix("") if path.suffix in SUFFIXES else path
 
 
-def unpacking(path: Path) -> str:
-    """The beginning of a command line that unpacks a file, whatever it is called; nothing for a plain one."""
+def command_on(path: Path, command: str) -> str:
+    """A command line that works on the text of a file, packed or not, whatever it is called."""
     with path.open("rb") as raw:
-        start = raw.read(8)
-    return next((f"{one.program} -dc < {shlex.quote(str(path))} | " for one in PACKINGS if start.startswith(one.magic)), "")
+        packing = _packing_of(raw.read(8))
+    name = shlex.quote(str(path))
+    return f"{packing.program} -dc < {name} | {command}" if packing else f"{command} {name}"
+
+
+def _packing_of(beginning: bytes) -> Packing | None:
+    return next((packing for packing in PACKINGS if beginning.startswith(packing.magic)), None)
 
 
 @contextmanager
@@ -154,8 +159,7 @@ def unpacked(raw: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
     Raises:
         DataProblem: it is damaged or cut short.
     """
-    beginning = raw.peek(6)
-    packing = next((packing for packing in PACKINGS if beginning.startswith(packing.magic)), None)
+    packing = _packing_of(raw.peek(6))
     if packing is None:
         yield raw
         return

@@ -81,8 +81,8 @@ class BeamSearch:
             if any(wish.phrases for wish in wishes):
                 raise ConfigProblem("decoding.groups cannot be made to say given phrases", "decoding.groups=1 for a glossary")
             of_each = self.beam_size // self.groups
-            coverage = self.coverage if of_each > 1 else 0.0  # which ranks what is found by all
-            of_one = replace(self, beam_size=of_each, n_best=min(self.n_best, of_each), groups=1, coverage=coverage)
+            # Coverage ranks what all of them have found.
+            of_one = replace(self, beam_size=of_each, n_best=min(self.wanted, of_each), groups=1, coverage=0.0)
             return Groups(self, [of_one._beam(source, wishes) for _ in range(self.groups)])
         return self._beam(source, wishes)
 

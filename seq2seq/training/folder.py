@@ -199,7 +199,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what the bundle decides that the run begins from, which is known by what it is."""
     if not config.get("begin_from"):
         return dict(config)
-    groups = ("model", "tokenizer") if config["begin_vocabulary"] == "keep" else ("model",)
+    groups = ("model", "tokenizer") if config.get("begin_vocabulary") != "anew" else ("model",)
     own = {group: {name: value for name, value in config[group].items() if name.endswith(OWN_WHEN_BEGUN)} for group in groups}
     return {**config, **own}
 
