@@ -105,7 +105,7 @@ class Command:
 
     def _check_overrides(self) -> None:
         """Compose once before Hydra does, so that what is wrong is said in one line with the nearest right name."""
-        arguments = [argument for argument in sys.argv[1:] if argument not in _SWEEP]
+        typed = arguments = [argument for argument in sys.argv[1:] if argument not in _SWEEP]
         if any(argument.startswith("-") for argument in arguments):
             return  # --cfg and the like: Hydra's own business
         from hydra import compose, initialize_config_module
@@ -114,12 +114,11 @@ class Command:
 
         with initialize_config_module("seq2seq.conf", version_base="1.3"):
             try:
-                sweeps = arguments != sys.argv[1:]
-                tried = self._tried(arguments) if sweeps else [arguments]
-                for arguments in tried:
+                sweeps = typed != sys.argv[1:]
+                for arguments in self._tried(typed) if sweeps else [typed]:
                     compose(self.config_name, overrides=arguments, return_hydra_config=True)
                 if sweeps and not self.config:  # who has another command's config does not have its run folder
-                    self._check_apart([argument for argument in sys.argv[1:] if argument not in _SWEEP])
+                    self._check_apart(typed)
             except OverrideParseException as error:
                 name, separator, value = error.override.partition("=")
                 if not separator:
@@ -144,22 +143,26 @@ class Command:
 
     def _tried(self, sweep: Sequence[str]) -> Iterator[list[str]]:
         """Command lines that between them have every choice of a group that a sweep goes through, and of every other setting its first value."""
+        values = [those for _, those in self._swept(sweep, 1)]
+        for number in range(max(map(len, values), default=1)):
+            yield [each[min(number, len(each) - 1)] for each in values]
+
+    def _swept(self, sweep: Sequence[str], most: int) -> list[tuple[str, list[str]]]:
+        """The settings of a sweep by name, each as it would be typed with every choice of a group, or with so many values of another setting; but
+        for what a sweeper has to find."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         overrides = OverridesParser.create().parse_overrides(list(sweep))
-        values = [
-            _values(override, override.key_or_group if override.key_or_group in self.groups else None) for override in overrides
+        found = [
+            (each, _values(each, each.key_or_group if each.key_or_group in self.groups else None, most)) for each in overrides
         ]
-        values = [each for each in values if each]
-        for number in range(max(map(len, values), default=1)):
-            yield [each[min(number, len(each) - 1)] for each in values]
+        return [(override.get_key_element(), values) for override, values in found if values]
 
     def _check_apart(self, sweep: Sequence[str]) -> None:
         """Raises ConfigProblem if jobs of a sweep would work in one run folder, of which all but the first would be refused hours later. Of each
         setting it looks at every choice, or the first two values, while the others have their first."""
         from hydra import compose
         from hydra.core.hydra_config import HydraConfig
-        from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf.errors import OmegaConfBaseException
 
         def run_dir(arguments: list[str]) -> str | None:
@@ -176,20 +179,18 @@ class Command:
             finally:
                 HydraConfig.instance().cfg = None
 
-        overrides = OverridesParser.create().parse_overrides(list(sweep))
-        values = [(each, _values(each, each.key_or_group if each.key_or_group in self.groups else None, 2)) for each in overrides]
-        values = [(override, those) for override, those in values if those]
+        values = self._swept(sweep, 2)
         first = [those[0] for _, those in values]
         where = run_dir(first)
         if where is None:
             return
         shared = []
-        for i, (override, those) in enumerate(values):
+        for i, (name, those) in enumerate(values):
             folders = [where, *(run_dir([*first[:i], other, *first[i + 1 :]]) for other in those[1:])]
             if None not in folders and (twice := next((folder for folder in folders if folders.count(folder) > 1), None)):
-                shared.append((override.get_key_element(), twice))
+                shared.append((name, twice))
         if shared:
-            varied = [override.get_key_element() for override, those in values if len(those) > 1]
+            varied = [name for name, those in values if len(those) > 1]
             names = [f"hydra:runtime.choices.{name}" if name in self.groups else name for name in varied if name != "run_dir"]
             if not names or not all(re.fullmatch(r"[\w.:]+", name) for name in names):
                 names = ["hydra:job.num"]
@@ -293,7 +294,7 @@ class Command:
         return body.strip().split("\n")
 
 
-def _values(override: Any, group: str | None, most: int = 1) -> list[str]:
+def _values(override: Any, group: str | None, most: int) -> list[str]:
     """What a group goes through in a sweep, or the first values of another setting, each as it would be typed; nothing, if that is for a sweeper
     to find."""
     from hydra.core.override_parser.types import Glob
