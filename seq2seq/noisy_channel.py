@@ -18,7 +18,7 @@ from seq2seq.choosing import Choose, check_candidates
 from seq2seq.decoding.beam import BeamSearch
 from seq2seq.decoding.stepper import Hypothesis
 from seq2seq.errors import ConfigProblem
-from seq2seq.inference.forced import as_one, force
+from seq2seq.inference.forced import token_log_probabilities
 from seq2seq.schema import require
 
 
@@ -102,8 +102,9 @@ class _Channel:
         self, translations: Sequence[Sequence[int]], sources: Sequence[Sequence[int]], device: torch.device
     ) -> list[float]:
         """Of each source, given a translation, the log-probability."""
-        by_model = [force(model.to(device), translations, sources) for model in self._models]
-        return [float(as_one(of_one).sum()) for of_one in zip(*by_model, strict=True)]
+        return [
+            sum(of_one) for of_one in token_log_probabilities([model.to(device) for model in self._models], translations, sources)
+        ]
 
 
 def _penalty(hypothesis: Hypothesis) -> float:

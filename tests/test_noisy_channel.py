@@ -63,7 +63,7 @@ def test_adds_what_the_models_give_the_source(
         length = len(TorchEngine([random_model]).search(beam(6), tokenizer.encode_source([line]))[0][0].tokens) + 1
         for candidate in before.candidates:
             read = tokenizer.encode_source([candidate.text])
-            by_model = [token_log_probabilities(model, read, [wanted])[0] for model in models]
+            by_model = [token_log_probabilities([model], read, [wanted])[0] for model in models]
             tokens = (math.log(math.fsum(map(math.exp, of_token)) / count) for of_token in zip(*by_model, strict=True))
             expected.setdefault(candidate.text, candidate.score + 5.0 * math.fsum(tokens) / ((5 + length) / 6) ** 0.6)
         best = sorted(expected, key=lambda text: -expected[text])[:3]
@@ -142,7 +142,7 @@ def test_a_model_of_several_directions_is_asked_for_the_right_one(random_model: 
     scores = []
     for candidate in proposed.candidates:
         read, wanted = back.tokenizer.encode_source([candidate.text]), back.tokenizer.encode_target(["one two"])
-        scores.append(candidate.score + 0.25 * sum(token_log_probabilities(back.model, read, wanted)[0]))
+        scores.append(candidate.score + 0.25 * sum(token_log_probabilities([back.model], read, wanted)[0]))
     assert chosen.candidates[0].score == pytest.approx(max(scores), abs=1e-5)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seq2seq.cli.command import Command
+from seq2seq.cli.translating import Bundles, folders
 from seq2seq.errors import ConfigProblem, check_open
 from seq2seq.schema import require
 
@@ -28,7 +29,7 @@ COMMAND = Command(
 class ScoreJob:
     """conf/score.yaml."""
 
-    bundle: str | None
+    bundle: Bundles
     source: str | None
     target: str | None
     output: str | None
@@ -51,7 +52,8 @@ def main() -> None:
 
 def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
     """A line for each pair of lines."""
-    for name, value in (("bundle", job.bundle), ("source", job.source), ("target", job.target)):
+    folders(job.bundle)
+    for name, value in (("source", job.source), ("target", job.target)):
         if value is None:
             raise ConfigProblem(f"{name}= is not set", "seq2seq-score bundle=RUN/bundle source=FILE target=FILE")
     if not job.output:
@@ -72,15 +74,15 @@ def run(job: ScoreJob, config: Mapping[str, Any]) -> None:
 
 
 def _lines(job: ScoreJob) -> Iterator[str]:
-    from seq2seq.bundle import Bundle
+    from seq2seq.bundle import load_alike
     from seq2seq.data.directions import asked_for
     from seq2seq.data.parallel import parallel_pairs
     from seq2seq.inference.forced import token_log_probabilities
     from seq2seq.translator import find_device
 
-    bundle = Bundle.load(str(job.bundle)).toward(asked_for(job.direction))
+    bundles = load_alike(folders(job.bundle), asked_for(job.direction))
     device = find_device(job.device)
-    bundle.model.to(device)
+    models, bundle = [one.model.to(device) for one in bundles], bundles[0]
     most = bundle.config.model.max_length
     pieces = bundle.tokenizer.target_pieces()
     pairs = parallel_pairs(Path(str(job.source)), Path(str(job.target)))
@@ -89,9 +91,7 @@ def _lines(job: ScoreJob) -> Iterator[str]:
         targets = bundle.tokenizer.encode_target([target for _, target in block])
         fits = [len(source) <= most and len(target) <= most for source, target in zip(sources, targets, strict=True)]
         asked = [i for i, fit in enumerate(fits) if fit]
-        scores = iter(
-            token_log_probabilities(bundle.model, [sources[i] for i in asked], [targets[i] for i in asked], job.batch_tokens)
-        )
+        scores = iter(token_log_probabilities(models, [sources[i] for i in asked], [targets[i] for i in asked], job.batch_tokens))
         for target, fit in zip(targets, fits, strict=True):
             yield _line(job, [pieces[i] for i in target], next(scores) if fit else None)
 

@@ -81,7 +81,8 @@ def _forced(
 
 def as_one(of_models: Sequence[Forced]) -> Tensor:
     """(T): of one translation, the log of the mean of the probabilities which several models give each token."""
-    return torch.tensor([forced.log_probabilities for forced in of_models]).logsumexp(dim=0) - math.log(len(of_models))
+    by_model = torch.tensor([forced.log_probabilities for forced in of_models], dtype=torch.float64)
+    return by_model.logsumexp(dim=0) - math.log(len(of_models))
 
 
 def mean_attention(of_models: Sequence[Forced]) -> Tensor:
@@ -90,10 +91,11 @@ def mean_attention(of_models: Sequence[Forced]) -> Tensor:
 
 
 def token_log_probabilities(
-    model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], batch_tokens: int = 4096
+    models: Sequence[Transformer], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], batch_tokens: int = 4096
 ) -> list[list[float]]:
-    """Of each translation the log-probability of each of its tokens. See `force`."""
-    return [forced.log_probabilities for forced in force(model, sources, targets, batch_tokens)]
+    """Of each translation the log-probability of each of its tokens, given by models as one. See `force` and `as_one`."""
+    by_model = [force(model, sources, targets, batch_tokens) for model in models]
+    return [as_one(of_one).tolist() for of_one in zip(*by_model, strict=True)]
 
 
 @contextmanager

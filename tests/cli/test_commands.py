@@ -229,6 +229,8 @@ def test_score(trained: Path) -> None:
         assert sum(value for _, value in record["tokens"]) == pytest.approx(record["score"], abs=1e-3)
         assert record["score"] == pytest.approx(score, abs=1e-4)
         assert record["tokens"][-1][0] == "</s>"
+    twice = command("score", "bundle=[runs/mine/bundle,runs/mine/bundle]", *pair[1:], folder=trained)
+    assert [float(line) for line in twice.stdout.decode().split()] == pytest.approx(again, abs=1e-5)
     assert command("score", *pair, "output=scores.jsonl", folder=trained).returncode == 2
     (trained / "short.de").write_text("eins\n")
     assert command("score", pair[0], pair[1], "target=short.de", folder=trained).returncode == 3

@@ -12,13 +12,14 @@ from seq2seq.symbols import EOS
 from tests.conftest import ids, small_config
 
 
-def test_the_score_of_a_found_translation_is_that_of_search() -> None:
-    model = Transformer(small_config(norm_order="pre")).eval()
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_score_of_a_found_translation_is_that_of_search(count: int) -> None:
+    models = [Transformer(small_config(norm_order="pre")).eval() for _ in range(count)]
     sources = [[*ids(1, 1 + i % 9)[0].tolist(), EOS] for i in range(30)]
-    found = [hypotheses[0] for hypotheses in TorchEngine([model]).search(BeamSearch(3, lengths=LengthLimits(1.0, 6)), sources)]
+    found = [hypotheses[0] for hypotheses in TorchEngine(models).search(BeamSearch(3, lengths=LengthLimits(1.0, 6)), sources)]
     targets = [[*hypothesis.tokens, EOS] for hypothesis in found]
     for batch_tokens in (4096, 20):
-        scores = token_log_probabilities(model, sources, targets, batch_tokens)
+        scores = token_log_probabilities(models, sources, targets, batch_tokens)
         assert [len(row) for row in scores] == [len(target) for target in targets]
         assert [sum(row) for row in scores] == pytest.approx([hypothesis.log_probability for hypothesis in found], abs=1e-4)
 
@@ -26,7 +27,7 @@ def test_the_score_of_a_found_translation_is_that_of_search() -> None:
 def test_where_memory_is_short_batches_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Transformer(small_config()).eval()
     sources = [[*ids(1, 1 + i % 5)[0].tolist(), EOS] for i in range(16)]
-    expected = token_log_probabilities(model, sources, sources)
+    expected = token_log_probabilities([model], sources, sources)
     plain, asked = model.forward, []
 
     def short_of_memory(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -36,9 +37,9 @@ def test_where_memory_is_short_batches_are_halved(monkeypatch: pytest.MonkeyPatc
         return plain(source, target)
 
     monkeypatch.setattr(model, "forward", short_of_memory)
-    found = token_log_probabilities(model, sources, sources)
+    found = token_log_probabilities([model], sources, sources)
     assert asked[:4] == [16, 8, 4, 4]
     assert [sum(row) for row in found] == pytest.approx([sum(row) for row in expected], abs=1e-5)
     monkeypatch.setattr(model, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("not enough memory")))
     with pytest.raises(RuntimeError, match="not enough memory"):
-        token_log_probabilities(model, sources, sources)
+        token_log_probabilities([model], sources, sources)

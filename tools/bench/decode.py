@@ -315,7 +315,7 @@ def judged(found: list[list[int]], options: argparse.Namespace) -> float:
     bundle = Bundle.load(options.bundle)  # the wide one computes the same
     sources = read_sources(bundle, options)
     ends = [] if options.steps else [EOS]
-    scores = token_log_probabilities(bundle.model.double(), sources, [[*tokens, *ends] or [EOS] for tokens in found])
+    scores = token_log_probabilities([bundle.model.double()], sources, [[*tokens, *ends] or [EOS] for tokens in found])
     return math.fsum(map(math.fsum, scores)) / sum(map(len, scores))
 
 
