@@ -30,7 +30,7 @@ def result(folder: Path) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("sharded", ["false", "true"])
+@pytest.mark.parametrize("sharded", [pytest.param("false", marks=pytest.mark.slow), "true"])
 def test_devices_are_processes_of_this_machine(tmp_path: Path, corpus: list[str], sharded: str) -> None:
     command = [BIN / "seq2seq-train", *MINE, *corpus, "trainer.devices=2", f"trainer.sharded={sharded}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -92,7 +92,11 @@ def test_two_processes_are_one(tmp_path: Path, tokenizer: Tokenizer, sharded: bo
 
 @pytest.mark.parametrize(
     ("averaging", "sharded"),
-    [(EMA, False), (Averaging("last", count=2), False), pytest.param(EMA, True, marks=pytest.mark.slow)],
+    [
+        (Averaging("last", count=2), False),
+        pytest.param(EMA, False, marks=pytest.mark.slow),
+        pytest.param(EMA, True, marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_killed_go_on_bit_for_bit(
     tmp_path: Path, tokenizer: Tokenizer, averaging: Averaging, sharded: bool
